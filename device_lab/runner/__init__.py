@@ -1,0 +1,1 @@
+"""Programs that time one model in one fresh process, and what they print."""

@@ -1,0 +1,1 @@
+"""The search: price, score, time and choose architectures."""

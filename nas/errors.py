@@ -1,0 +1,64 @@
+"""Errors a caller of ``nas`` may want to catch.
+
+NasError
+├── TaskError               unknown task, unreadable or inconsistent task files
+├── MissingExtraError       a feature needs an optional extra that is not installed
+├── TrainingError           a training run that cannot go on
+│   └── NonFiniteLossError  the loss became NaN or infinite
+├── UnknownEvaluatorError   no accuracy evaluator of that name
+├── StoreError              the store cannot be opened, read or written
+│   └── RunBusyError        another process works on the same run
+└── SettingsError           settings that contradict each other or the run's own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class NasError(Exception):
+    """Base class of every error raised by ``nas``."""
+
+
+class TaskError(NasError):
+    """A task is unknown, or its files cannot be read or contradict each other."""
+
+
+class MissingExtraError(NasError):
+    """A feature needs an optional extra that is not installed."""
+
+    def __init__(self, *, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra {extra!r}; run `pip install 'pocketbert[{extra}]'`")
+        self.extra = extra
+
+
+class TrainingError(NasError):
+    """A training run cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite."""
+
+    def __init__(self, *, step: int, loss: float) -> None:
+        super().__init__(f"loss={loss} at step {step} is not finite; lower the learning rate")
+        self.step = step
+
+
+class UnknownEvaluatorError(NasError):
+    """No accuracy evaluator has that name."""
+
+    def __init__(self, *, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown evaluator {name!r} (known: {', '.join(known)})")
+        self.name = name
+
+
+class StoreError(NasError):
+    """The store cannot be opened, read or written."""
+
+
+class RunBusyError(StoreError):
+    """Another process works on the same run."""
+
+
+class SettingsError(NasError):
+    """Settings contradict each other or the run's own."""

@@ -1,0 +1,101 @@
+"""What the store keeps and the reports read, as plain values.
+
+No engine here: `nas.store` fills these from its tables, `nas.search` makes
+them, `reports` turns them into pages. None of them computes anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from device_lab.measurement import DeviceInfo, Interval, Measurement, RunSettings
+from nas.cost import Cost
+from search_spaces.architecture import Architecture
+
+
+class Objective(StrEnum):
+    """What a search may optimise. Accuracy is maximised, everything else minimised."""
+
+    ACCURACY = "accuracy"
+    LATENCY = "latency"
+    MACS = "macs"
+    PARAMETERS = "parameters"
+
+
+class Role(StrEnum):
+    """Why a trial is in a run."""
+
+    CANDIDATE = "candidate"
+    SQUEEZEBERT_RULE = "squeezebert-rule"
+    DENSE_TEACHER = "dense-teacher"
+
+
+class TrialState(StrEnum):
+    """How far a trial came."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How well an architecture does a task.
+
+    ``value`` is the task's first metric as a fraction (0.89 for 89 %), with a
+    95 % bootstrap interval over the dev examples in ``interval``.
+    ``evaluator`` names the method and so the fidelity; scores of two
+    evaluators are never compared. ``metrics`` holds all metrics of the task by
+    name. ``weights_sha256`` names the trained weights in the artifact folder.
+    """
+
+    task: str
+    metric: str
+    evaluator: str
+    interval: Interval
+    metrics: tuple[tuple[str, float], ...]
+    num_examples: int
+    duration_s: float
+    weights_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One architecture a run proposed, with all that is known of it.
+
+    ``number`` is Optuna's. ``same_as`` is the number of the earlier trial with
+    the same architecture when this one was answered from the store.
+    ``failure`` is the reason in one line if ``state`` is FAILED.
+    ``measurements`` are ordered from coarse to fine.
+    """
+
+    number: int
+    state: TrialState
+    role: Role
+    architecture: Architecture
+    cost: Cost
+    score: Score | None
+    measurements: tuple[Measurement, ...]
+    same_as: int | None
+    failure: str | None
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A search run: its settings, where it was timed, and its trials by number."""
+
+    name: str
+    space: str
+    task: str
+    objectives: tuple[Objective, ...]
+    sampler: str
+    evaluator: str
+    seed: int
+    teacher: str
+    created_at: str
+    versions: tuple[tuple[str, str], ...]
+    device: DeviceInfo | None
+    settings: RunSettings | None
+    trials: tuple[Trial, ...]

@@ -1,0 +1,1 @@
+"""What an encoder is, and which encoders a search may choose from."""

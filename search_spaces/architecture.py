@@ -1,0 +1,137 @@
+"""What a network is: plain numbers, no tensors.
+
+An `Architecture` is the currency of the whole project. It is built by a search
+space, priced by `nas.cost`, turned into a module by `search_spaces.bert`, and
+written next to every measurement. Two architectures that compare equal build
+networks with the same shapes, so ``arch_id`` is safe to use as a cache key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NoReturn, Self
+
+from search_spaces.errors import InvalidArchitectureError, UnsupportedSchemaError
+
+SCHEMA_VERSION = 1
+
+# Group-count field -> the widths it splits. The four attention positions sit
+# between the residual stream and the heads, the other two around the FFN.
+ATTENTION_POSITIONS = ("q_groups", "k_groups", "v_groups", "post_attention_groups")
+FFN_POSITIONS = ("intermediate_groups", "output_groups")
+GROUP_POSITIONS = ATTENTION_POSITIONS + FFN_POSITIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One encoder block: its heads, the width of its FFN and the groups of its six convolutions."""
+
+    num_attention_heads: int
+    intermediate_size: int
+    q_groups: int = 1
+    k_groups: int = 1
+    v_groups: int = 1
+    post_attention_groups: int = 1
+    intermediate_groups: int = 1
+    output_groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A BERT encoder whose position-wise dense layers are 1x1 grouped convolutions.
+
+    Field names follow the BERT and SqueezeBERT configs on the Hugging Face Hub,
+    so a config can be compared with a checkpoint by eye. A block with fewer
+    heads is narrower inside: queries, keys and values have
+    ``num_attention_heads * attention_head_size`` channels (`all_head_size`).
+
+    Raises:
+        InvalidArchitectureError: If a number is not a positive integer, or a
+            width is not divisible by a group count that has to split it.
+    """
+
+    hidden_size: int
+    attention_head_size: int
+    blocks: tuple[Block, ...]
+    vocab_size: int = 30_522
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise InvalidArchitectureError("blocks: at least one encoder block is required, got 0")
+        for name in ("hidden_size", "attention_head_size", "vocab_size", "max_position_embeddings", "type_vocab_size"):
+            _require_positive(getattr(self, name), name)
+        for i, block in enumerate(self.blocks):
+            self._check_block(block, f"blocks[{i}]")
+
+    def _check_block(self, block: Block, label: str) -> None:
+        for field in fields(Block):
+            _require_positive(getattr(block, field.name), f"{label}.{field.name}")
+        hidden = (self.hidden_size, "hidden_size")
+        heads = (self.all_head_size(block), f"{label} num_attention_heads*attention_head_size")
+        ffn = (block.intermediate_size, f"{label}.intermediate_size")
+        for name in ATTENTION_POSITIONS:
+            _require_divides(getattr(block, name), f"{label}.{name}", hidden, heads)
+        for name in FFN_POSITIONS:
+            _require_divides(getattr(block, name), f"{label}.{name}", hidden, ffn)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Number of encoder blocks."""
+        return len(self.blocks)
+
+    def all_head_size(self, block: Block) -> int:
+        """Channels of the queries, keys and values of ``block``, over all its heads."""
+        return block.num_attention_heads * self.attention_head_size
+
+    @property
+    def arch_id(self) -> str:
+        """First 12 hex digits of the SHA-256 of the canonical JSON form."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        """Return the canonical form: sorted keys, no spaces, one line."""
+        document = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Rebuild an architecture from `to_json` output.
+
+        Raises:
+            UnsupportedSchemaError: If ``schema_version`` is not `SCHEMA_VERSION`.
+            InvalidArchitectureError: If the text is not JSON, a field is missing or
+                unknown, a number is not an integer, or the numbers do not fit together.
+        """
+        try:
+            document: dict[str, Any] = json.loads(text, parse_float=_reject_float)
+            version = document.pop("schema_version")
+            if version != SCHEMA_VERSION:
+                raise UnsupportedSchemaError(
+                    f"architecture has schema_version {version!r}, this release reads {SCHEMA_VERSION}"
+                )
+            blocks = tuple(Block(**block) for block in document.pop("blocks"))
+            return cls(blocks=blocks, **document)
+        except KeyError as error:
+            raise InvalidArchitectureError(f"not an architecture: field {error} is missing") from error
+        except (json.JSONDecodeError, AttributeError, TypeError) as error:
+            raise InvalidArchitectureError(f"not an architecture: {error}") from error
+
+
+def _reject_float(literal: str) -> NoReturn:
+    raise InvalidArchitectureError(f"every number in an architecture is an integer, got {literal}")
+
+
+def _require_positive(value: object, name: str) -> None:
+    # bool is an int in Python, and JSON has true: neither is a width.
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidArchitectureError(f"{name}={value!r} must be an integer of at least 1")
+
+
+def _require_divides(groups: int, name: str, *widths: tuple[int, str]) -> None:
+    for width, width_name in widths:
+        if width % groups:
+            raise InvalidArchitectureError(f"{name}={groups} must be a positive divisor of {width_name}={width}")
