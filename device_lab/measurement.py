@@ -18,6 +18,7 @@ class Backend(StrEnum):
     HOST = "host"
     VIRTUAL_PHONE = "virtual-phone"
     QEMU = "qemu"
+    SIMULATED = "simulated"
 
 
 class Reason(StrEnum):
@@ -72,13 +73,17 @@ class Precision:
 
     ``goal`` is the half-width of the 95 % interval of the log ratio (0.02 for
     2 %). ``looks`` are the numbers of kept blocks after which to look;
-    the last one ends the measurement.
+    the last one ends the measurement. Every process times at least
+    ``min_runs`` inferences and at least ``min_timed_s`` seconds, after a warm-up
+    that ends at ``max_warmup_s`` even if the times have not settled.
     """
 
     name: str
     goal: float
     looks: tuple[int, ...]
     min_timed_s: float
+    min_runs: int = 20
+    max_warmup_s: float = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

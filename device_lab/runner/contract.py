@@ -9,12 +9,14 @@ cannot tell them apart.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from device_lab.errors import RunnerOutputError
+from device_lab.errors import RunnerOutputError, WrongOutputError
 
 CONTRACT_VERSION = 1
+OUTPUT_TOLERANCE = 1e-4
 
 
 def token_ids(count: int, *, token_limit: int) -> list[int]:
@@ -24,6 +26,76 @@ def token_ids(count: int, *, token_limit: int) -> list[int]:
     attention mask that goes with them is all ones, the token types are zeros.
     """
     return [(i * 7919 + 101) % token_limit for i in range(count)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """How one fresh process warms up and times: at least ``min_runs`` inferences and ``min_timed_s`` seconds.
+
+    The warm-up ends at ``max_warmup_s`` even if the times have not settled. The
+    device stops a runner that is still at work after ``timeout_s``.
+    """
+
+    num_threads: int
+    min_runs: int
+    min_timed_s: float
+    max_warmup_s: float
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerArguments:
+    """The command line of a runner: one ``--name value`` pair for each field, dashes for underscores."""
+
+    model: str
+    num_threads: int
+    sequence_length: int
+    batch_size: int
+    token_limit: int
+    min_runs: int
+    min_timed_s: float
+    max_warmup_s: float
+
+    def to_argv(self) -> list[str]:
+        """Return the arguments that follow the name of the runner."""
+        pairs = [(f"--{field.name.replace('_', '-')}", str(getattr(self, field.name))) for field in fields(self)]
+        return [word for pair in pairs for word in pair]
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str]) -> Self:
+        """Read what `to_argv` returned.
+
+        Raises:
+            ValueError: If a name is missing or unknown, or a value is not a number.
+        """
+        readers = {"int": int, "float": float, "str": str}
+        given = dict(zip(argv[::2], argv[1::2], strict=True))
+        try:
+            values = {
+                field.name: readers[str(field.type)](given.pop(f"--{field.name.replace('_', '-')}"))
+                for field in fields(cls)
+            }
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is missing") from error
+        if given:
+            raise ValueError(f"unknown argument {next(iter(given))}")
+        return cls(**values)
+
+
+def check_output(output: Sequence[float], *, expected: Sequence[float]) -> None:
+    """Compare the logits of a run with torch's: 1e-4, absolute below 1 and relative above.
+
+    Raises:
+        WrongOutputError: If their number differs, or one of them by more.
+    """
+    if len(output) != len(expected):
+        raise WrongOutputError(f"the model gave {len(output)} logits, torch gives {len(expected)}; export it again")
+    for index, (seen, right) in enumerate(zip(output, expected, strict=True)):
+        # Written so that a NaN fails.
+        if not abs(seen - right) <= OUTPUT_TOLERANCE * max(1.0, abs(right)):
+            raise WrongOutputError(
+                f"logit {index} is {seen:.6g}, torch gives {right:.6g}; they may differ by {OUTPUT_TOLERANCE:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,193 @@
+"""What the samples say: ratios with intervals, when to stop, percentiles, drift.
+
+Pure functions of the blocks of a measurement. A block is
+``log median(C) - (log median(R before) + log median(R after)) / 2``, so whatever
+slows candidate and reference alike, and linearly in time, cancels. Consecutive
+blocks share a reference, which makes their mean noisier than independent blocks
+would be: with n blocks of equal noise s in every process, the variance of the
+mean is close to 2 s^2 / n while the sample variance of the blocks suggests
+1.5 s^2 / n. `SHARED_REFERENCE_FACTOR` is the square root of 2 / 1.5, rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from device_lab.errors import TooFewBlocksError
+from device_lab.measurement import Block, Interval, Precision, ProcessRun, Reason
+
+LEVEL = 0.95
+SHARED_REFERENCE_FACTOR = 1.15
+MAX_REFERENCE_CHANGE = 0.05
+_NOISY_SHARE = 0.25
+
+PRECISIONS = MappingProxyType(
+    {
+        precision.name: precision
+        for precision in (
+            Precision(name="coarse", goal=0.05, looks=(4, 6, 8, 12), min_timed_s=0.2, min_runs=5, max_warmup_s=0.3),
+            Precision(name="normal", goal=0.02, looks=(10, 14, 20, 28, 40), min_timed_s=1.0),
+            Precision(name="fine", goal=0.01, looks=(10, 14, 20, 28, 40, 56, 80), min_timed_s=1.0),
+        )
+    }
+)
+
+
+def process_median_ns(run: ProcessRun) -> float:
+    """Return the median wall-clock time of the timed inferences of one process, in nanoseconds."""
+    return float(np.median(run.samples_ns))
+
+
+def reference_change(block: Block) -> float:
+    """Return the log ratio of the two references of a block, after over before."""
+    return math.log(process_median_ns(block.reference_after) / process_median_ns(block.reference_before))
+
+
+def is_dropped(block: Block) -> bool:
+    """Tell whether the references of a block differ by more than 5 %, so that it says nothing."""
+    return abs(reference_change(block)) > MAX_REFERENCE_CHANGE
+
+
+def kept_blocks(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Return the blocks that count, in order."""
+    return tuple(block for block in blocks if not is_dropped(block))
+
+
+def block_log_ratio(block: Block) -> float:
+    """Return the log ratio of candidate to reference in one block."""
+    before, after = process_median_ns(block.reference_before), process_median_ns(block.reference_after)
+    return math.log(process_median_ns(block.candidate)) - (math.log(before) + math.log(after)) / 2
+
+
+def half_width(blocks: Iterable[Block]) -> float:
+    """Return half the width of the 95 % interval of the log ratio; infinite below two kept blocks."""
+    return _half_width([block_log_ratio(block) for block in kept_blocks(blocks)])
+
+
+def ratio_interval(blocks: Sequence[Block]) -> Interval:
+    """Return the ratio of candidate to reference with its 95 % interval.
+
+    A t interval over the kept blocks, widened by `SHARED_REFERENCE_FACTOR`, on
+    the log scale and exponentiated: below 1 means faster than the reference.
+
+    Raises:
+        TooFewBlocksError: If fewer than two blocks were kept.
+    """
+    log_ratios = [block_log_ratio(block) for block in kept_blocks(blocks)]
+    if len(log_ratios) < 2:
+        raise TooFewBlocksError(num_kept=len(log_ratios), num_blocks=len(blocks))
+    centre, half = float(np.mean(log_ratios)), _half_width(log_ratios)
+    return Interval(estimate=math.exp(centre), low=math.exp(centre - half), high=math.exp(centre + half), level=LEVEL)
+
+
+def decide(blocks: Sequence[Block], *, precision: Precision) -> Reason | None:
+    """Return why to stop after ``blocks``, or ``None`` to go on.
+
+    Looks only after the numbers of kept blocks that ``precision`` names. The
+    goal missed at the last look, or twice that many blocks with the dropped
+    ones, ends the measurement: `Reason.NOISY_REFERENCE` when more than a
+    quarter of the blocks were dropped, else `Reason.BUDGET`.
+    """
+    kept = kept_blocks(blocks)
+    if len(kept) in precision.looks and half_width(kept) <= precision.goal:
+        return Reason.GOAL_MET
+    last_look = precision.looks[-1]
+    if len(kept) < last_look and len(blocks) < 2 * last_look:
+        return None
+    num_dropped = len(blocks) - len(kept)
+    return Reason.NOISY_REFERENCE if num_dropped > _NOISY_SHARE * len(blocks) else Reason.BUDGET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """Latency of one inference in milliseconds, each with its 95 % interval."""
+
+    p50: Interval
+    p90: Interval
+    p99: Interval
+
+
+def percentiles_ms(
+    runs: Sequence[ProcessRun], *, generator: np.random.Generator, num_resamples: int = 1000
+) -> Percentiles:
+    """Return p50, p90 and p99 over processes, by bootstrap of whole processes.
+
+    Every process weighs the same, however many inferences it timed. Inferences
+    of one process are not independent, so processes are drawn, never samples.
+
+    Raises:
+        TooFewBlocksError: If there is no process.
+    """
+    if not runs:
+        raise TooFewBlocksError(num_kept=0, num_blocks=0)
+    sizes = np.array([len(run.samples_ns) for run in runs])
+    samples_ms = np.concatenate([np.asarray(run.samples_ns, dtype=np.float64) for run in runs]) / 1e6
+    order = np.argsort(samples_ms)
+    owners = np.repeat(np.arange(len(runs)), sizes)[order]
+    samples_ms = samples_ms[order]
+    draws = generator.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=num_resamples)
+    observed = _weighted_quantiles(samples_ms, (1 / sizes)[owners])
+    resampled = np.array([_weighted_quantiles(samples_ms, (counts / sizes)[owners]) for counts in draws])
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    p50, p90, p99 = (
+        Interval(
+            estimate=float(estimate), low=float(min(bottom, estimate)), high=float(max(top, estimate)), level=LEVEL
+        )
+        for estimate, bottom, top in zip(observed, low, high, strict=True)
+    )
+    return Percentiles(p50=p50, p90=p90, p99=p99)
+
+
+def candidate_runs(blocks: Iterable[Block]) -> tuple[ProcessRun, ...]:
+    """Return the processes of the candidate, in the order run."""
+    return tuple(block.candidate for block in blocks)
+
+
+def reference_runs(blocks: Iterable[Block]) -> tuple[ProcessRun, ...]:
+    """Return the processes of the reference in the order run, each once though blocks share them."""
+    runs = {run.run_id: run for block in blocks for run in (block.reference_before, block.reference_after)}
+    return tuple(runs.values())
+
+
+def heat_slope(blocks: Sequence[Block]) -> float:
+    """Return the drift of the reference: the slope of its log median time per block, 0.01 for 1 % slower each.
+
+    Fitted by least squares over all reference processes of ``blocks``, dropped blocks too.
+
+    Raises:
+        TooFewBlocksError: If there is no block.
+    """
+    if not blocks:
+        raise TooFewBlocksError(num_kept=0, num_blocks=0)
+    logs = np.log([process_median_ns(run) for run in reference_runs(blocks)])
+    steps = np.arange(len(logs)) - (len(logs) - 1) / 2
+    return float(steps @ logs / (steps @ steps))
+
+
+def busy_cores(runs: Iterable[ProcessRun]) -> float:
+    """Return cpu time over wall-clock time of the timed parts: how many cores were at work."""
+    cpu_ns, wall_ns = np.sum([(run.cpu_ns, run.wall_ns) for run in runs], axis=0)
+    return float(cpu_ns / wall_ns)
+
+
+def _half_width(log_ratios: Sequence[float]) -> float:
+    count = len(log_ratios)
+    if count < 2:
+        return math.inf
+    quantile = float(stdtrit(count - 1, (1 + LEVEL) / 2))
+    return SHARED_REFERENCE_FACTOR * quantile * float(np.std(log_ratios, ddof=1)) / math.sqrt(count)
+
+
+def _weighted_quantiles(sorted_values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the smallest values below or at which 50, 90 and 99 % of the weight lie."""
+    cumulative = np.cumsum(weights)
+    # The slack keeps a share that is exact in theory from being missed by a rounding of the sum.
+    targets = np.array([0.50, 0.90, 0.99]) * cumulative[-1] * (1 - 1e-12)
+    return sorted_values[np.searchsorted(cumulative, targets)]
