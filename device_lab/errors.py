@@ -2,7 +2,19 @@
 
 DeviceLabError
 ├── DeviceNotFoundError        no device with that serial answers
-├── DeviceLostError            the connection dropped in the middle of a command
+├── DeviceUnreachableError     nothing answers there
+│   ├── NotAdbError            something answers that is not adb
+│   │   └── WirelessDebuggingError  it is Android's TLS port, which adb-shell does not speak
+│   ├── UsbBusyError           another program holds the USB interface
+│   ├── UsbPermissionError     this user may not open the USB device
+│   └── LibusbMissingError     the system's libusb is not installed
+├── DeviceUnauthorizedError    the phone does not accept this computer's key
+├── DeviceLostError            the connection dropped or fell silent in the middle of something
+├── CommandTimeoutError        a command on the device ran longer than it may
+├── RemoteCommandError         a command on the device exited with a non-zero status
+├── TransferError              a file did not arrive whole
+│   └── DeviceFullError        the device has no space for it
+├── AdbKeyError                a file that should hold an adb key does not
 ├── UnknownRuntimeError        no runtime of that name
 ├── RuntimeMissingError        the runtime's package is not installed
 ├── RunnerFailedError          the runner exited with an error
@@ -33,13 +45,136 @@ class DeviceNotFoundError(DeviceLabError):
         self.serial = serial
 
 
-class DeviceLostError(DeviceLabError):
-    """The connection dropped in the middle of a command."""
+class DeviceUnreachableError(DeviceLabError):
+    """Nothing answers at an address, or on USB under a serial."""
 
-    def __init__(self, *, serial: str, command: str) -> None:
-        super().__init__(f"{serial}: lost the device while running `{command}`; check the cable, then measure again")
+    def __init__(self, *, serial: str, seen: str, advice: str = "check the cable or the address") -> None:
+        super().__init__(f"{serial}: cannot connect: {seen}; {advice}")
+        self.serial = serial
+
+
+class NotAdbError(DeviceUnreachableError):
+    """Something answers at that address, but it does not speak adb."""
+
+    def __init__(
+        self, *, serial: str, seen: str, advice: str = "check the port (adb over TCP is usually 5555)"
+    ) -> None:
+        super().__init__(serial=serial, seen=seen, advice=advice)
+
+
+class WirelessDebuggingError(NotAdbError):
+    """The port belongs to Android's wireless debugging, which speaks TLS."""
+
+    def __init__(self, *, serial: str) -> None:
+        super().__init__(
+            serial=serial,
+            seen="this is a wireless-debugging port (TLS), which is not supported",
+            advice="use USB, or run `adb tcpip 5555` once over USB and connect to port 5555",
+        )
+
+
+class UsbBusyError(DeviceUnreachableError):
+    """Another program holds the USB interface, most often an adb server."""
+
+    def __init__(self, *, serial: str) -> None:
+        super().__init__(
+            serial=serial, seen="another program, most often an adb server, holds it", advice="run `adb kill-server`"
+        )
+
+
+class UsbPermissionError(DeviceUnreachableError):
+    """This user may not open the USB device."""
+
+    def __init__(self, *, serial: str) -> None:
+        super().__init__(
+            serial=serial,
+            seen="no permission to open the USB device",
+            advice="install Android's udev rules (`apt-get install android-sdk-platform-tools-common`) and replug it",
+        )
+
+
+class LibusbMissingError(DeviceUnreachableError):
+    """The system's libusb-1.0 is not installed."""
+
+    def __init__(self, *, serial: str) -> None:
+        super().__init__(
+            serial=serial,
+            seen="libusb-1.0 is not installed",
+            advice="run `apt-get install libusb-1.0-0`, or connect over TCP",
+        )
+
+
+class DeviceUnauthorizedError(DeviceLabError):
+    """The phone asks for a key, and does not accept the one it was shown."""
+
+    def __init__(self, *, serial: str, seen: str) -> None:
+        super().__init__(
+            f"{serial}: {seen}; unlock the phone, accept the dialog `Allow USB debugging?` on its screen and try again"
+        )
+        self.serial = serial
+
+
+class DeviceLostError(DeviceLabError):
+    """The connection dropped, or the device fell silent, in the middle of a command."""
+
+    def __init__(self, *, serial: str, command: str, seen: str = "the connection dropped") -> None:
+        super().__init__(f"{serial}: lost the device while running `{command}`: {seen}; check the cable and try again")
         self.serial = serial
         self.command = command
+
+
+class CommandTimeoutError(DeviceLabError):
+    """A command on the device ran longer than it may, and was killed."""
+
+    def __init__(self, *, serial: str, command: str, timeout_s: float) -> None:
+        super().__init__(f"{serial}: `{command}` was killed after its limit of {timeout_s:g} s")
+        self.serial = serial
+        self.command = command
+        self.timeout_s = timeout_s
+
+
+class RemoteCommandError(DeviceLabError):
+    """A command on the device exited with a non-zero status."""
+
+    def __init__(self, *, serial: str, command: str, exit_status: int, stdout: bytes, stderr: bytes) -> None:
+        text = (stderr.strip() or stdout.strip()).decode(errors="replace")
+        last_line = text.splitlines()[-1] if text else "no output"
+        super().__init__(f"{serial}: `{command}` exited with {exit_status}: {last_line}")
+        self.serial = serial
+        self.command = command
+        self.exit_status = exit_status
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+class TransferError(DeviceLabError):
+    """A file did not arrive whole; nothing stands under its final name."""
+
+    def __init__(self, *, serial: str, path: str, seen: str) -> None:
+        super().__init__(f"{serial}: {path}: {seen}")
+        self.serial = serial
+        self.path = path
+
+
+class DeviceFullError(TransferError):
+    """The device has no space for a file."""
+
+    def __init__(self, *, serial: str, path: str, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            serial=serial,
+            path=path,
+            seen=f"needs {needed_bytes} bytes and the device has {free_bytes} free; delete files on the device",
+        )
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
+class AdbKeyError(DeviceLabError):
+    """A file that should hold an adb key does not."""
+
+    def __init__(self, *, path: str, seen: str) -> None:
+        super().__init__(f"{path}: not an adb key: {seen}; move the file away to have a new key made")
+        self.path = path
 
 
 class UnknownRuntimeError(DeviceLabError):
