@@ -159,11 +159,12 @@ class TransferError(DeviceLabError):
 class DeviceFullError(TransferError):
     """The device has no space for a file."""
 
-    def __init__(self, *, serial: str, path: str, needed_bytes: int, free_bytes: int) -> None:
+    def __init__(self, *, serial: str, path: str, needed_bytes: int, free_bytes: int | None) -> None:
+        free = "ran out of space" if free_bytes is None else f"has {free_bytes} free"
         super().__init__(
             serial=serial,
             path=path,
-            seen=f"needs {needed_bytes} bytes and the device has {free_bytes} free; delete files on the device",
+            seen=f"needs {needed_bytes} bytes and the device {free}; delete files on the device",
         )
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
