@@ -8,7 +8,7 @@ every raw sample. Nothing is scored or measured twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +16,11 @@ from typing import Any
 
 import optuna
 import sqlalchemy as sa
-from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.storages import RDBStorage
 
-from device_lab.measurement import Block, Measurement, ProcessRun, RunSettings
+from device_lab.measurement import Block, Measurement, RunSettings
 from nas.documents import from_document, to_document
 from nas.errors import StoreError
+from nas.optuna_storage import OptunaStorage
 from nas.records import Score
 
 SCHEMA_VERSION = 1
@@ -50,7 +49,9 @@ _measurements = sa.Table(
     sa.Column("settings", sa.String(255), nullable=False),
     sa.Column("arch_id", sa.String(12), nullable=False),
     sa.Column("reference_arch_id", sa.String(12), nullable=False),
-    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("precision", sa.String(16), nullable=False),
+    # Empty until the measurement is finished; its blocks are kept as they come.
+    sa.Column("document", sa.Text),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Index("nas_measurements_subject", "device_id", "settings", "reference_arch_id", "arch_id"),
 )
@@ -62,14 +63,6 @@ _blocks = sa.Table(
     sa.Column("reference_before", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
     sa.Column("candidate", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
     sa.Column("reference_after", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
-)
-# Optuna's own table, as far as we write it.
-_trial_params = sa.table(
-    "trial_params",
-    sa.column("trial_id"),
-    sa.column("param_name"),
-    sa.column("param_value"),
-    sa.column("distribution_json"),
 )
 _RUN_PARTS = ("reference_before", "candidate", "reference_after")
 
@@ -84,8 +77,8 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        with self._errors():
-            self.optuna_storage = _OptunaStorage(url)
+        with self.errors():
+            self.optuna_storage = OptunaStorage(url)
             self._engine = self.optuna_storage.engine
             _tables.create_all(self._engine)
             with self._engine.begin() as connection:
@@ -110,7 +103,7 @@ class Store:
 
     def run_names(self) -> list[str]:
         """Return the names of the runs in the store, in order of creation."""
-        with self._errors():
+        with self.errors():
             return [study.study_name for study in optuna.get_all_study_summaries(self.optuna_storage)]
 
     def find_score(self, settings_id: str, arch_id: str) -> Score | None:
@@ -119,6 +112,13 @@ class Store:
         with self._connection() as connection:
             document = connection.execute(query).scalar()
         return None if document is None else from_document(Score, json.loads(document))
+
+    def find_scores(self, settings_id: str) -> dict[str, Score]:
+        """Return all scores under evaluator settings, by ``arch_id``."""
+        query = sa.select(_scores.c.arch_id, _scores.c.document).filter_by(settings_id=settings_id)
+        with self._connection() as connection:
+            rows = connection.execute(query).all()
+        return {row.arch_id: from_document(Score, json.loads(row.document)) for row in rows}
 
     def save_score(self, score: Score, *, settings_id: str, arch_id: str) -> None:
         """Keep a score. A score that is already there stays: it is the same, or was told first."""
@@ -145,60 +145,86 @@ class Store:
         query = sa.select(_measurements).filter_by(
             device_id=device_id, settings=_settings_key(settings), reference_arch_id=reference_arch_id
         )
+        query = query.where(_measurements.c.document.is_not(None)).order_by(_measurements.c.measurement_id)
         found: dict[str, list[Measurement]] = {}
         with self._connection() as connection:
-            rows = connection.execute(query.order_by(_measurements.c.measurement_id)).all()
-            for row in rows:
-                document = json.loads(row.document) | {"blocks": self._read_blocks(connection, row.measurement_id)}
-                found.setdefault(row.arch_id, []).append(from_document(Measurement, document))
+            rows = connection.execute(query).all()
+            blocks = self._read_blocks(connection, [row.measurement_id for row in rows])
+        for row in rows:
+            document = json.loads(row.document) | {"blocks": blocks[row.measurement_id]}
+            found.setdefault(row.arch_id, []).append(from_document(Measurement, document))
         return {
             arch_id: tuple(sorted(measurements, key=lambda measurement: -measurement.precision.goal))
             for arch_id, measurements in found.items()
         }
 
-    def save_measurement(self, measurement: Measurement, *, arch_id: str, reference_arch_id: str) -> None:
-        """Keep a measurement with all its samples, in one transaction."""
-        document = to_document(measurement)
-        blocks = document.pop("blocks")
+    def begin_measurement(
+        self, *, device_id: str, settings: RunSettings, precision: str, arch_id: str, reference_arch_id: str
+    ) -> tuple[int, tuple[Block, ...]]:
+        """Open a measurement, or go on with one that was interrupted.
+
+        Returns:
+            Its id for `save_block` and `finish_measurement`, and the blocks it already has.
+        """
+        subject = {
+            "device_id": device_id,
+            "settings": _settings_key(settings),
+            "arch_id": arch_id,
+            "reference_arch_id": reference_arch_id,
+            "precision": precision,
+        }
+        query = sa.select(_measurements.c.measurement_id).filter_by(**subject)
         with self._connection() as connection:
-            result = connection.execute(
-                sa.insert(_measurements).values(
-                    device_id=measurement.device.device_id,
-                    settings=_settings_key(measurement.settings),
-                    arch_id=arch_id,
-                    reference_arch_id=reference_arch_id,
-                    document=json.dumps(document),
-                    created_at=_now(),
+            measurement_id = connection.execute(query.where(_measurements.c.document.is_(None))).scalar()
+            if measurement_id is None:
+                result = connection.execute(sa.insert(_measurements).values(**subject, created_at=_now()))
+                return int((result.inserted_primary_key or (0,))[0]), ()
+            documents = self._read_blocks(connection, [measurement_id])[measurement_id]
+        return measurement_id, tuple(from_document(Block, document) for document in documents)
+
+    def save_block(self, measurement_id: int, block: Block) -> None:
+        """Keep one finished block with all its samples, in one transaction."""
+        with self._connection() as connection:
+            _insert_process_runs(connection, block)
+            connection.execute(
+                sa.insert(_blocks).values(
+                    measurement_id=measurement_id,
+                    index=block.index,
+                    **{part: getattr(block, part).run_id for part in _RUN_PARTS},
                 )
             )
-            (measurement_id,) = result.inserted_primary_key or (None,)
-            _insert_process_runs(connection, measurement.blocks)
-            if blocks:
-                connection.execute(
-                    sa.insert(_blocks),
-                    [
-                        {"measurement_id": measurement_id, "index": block["index"]}
-                        | {part: block[part]["run_id"] for part in _RUN_PARTS}
-                        for block in blocks
-                    ],
-                )
 
-    def _read_blocks(self, connection: sa.Connection, measurement_id: int) -> list[dict[str, Any]]:
-        blocks = connection.execute(
-            sa.select(_blocks).filter_by(measurement_id=measurement_id).order_by(_blocks.c.index)
-        ).all()
-        used = {run_id for block in blocks for run_id in block[2:]}
+    def finish_measurement(self, measurement_id: int, measurement: Measurement) -> None:
+        """Keep the verdict of a measurement whose blocks are saved."""
+        document = to_document(measurement)
+        del document["blocks"]
+        query = sa.update(_measurements).where(_measurements.c.measurement_id == measurement_id)
+        with self._connection() as connection:
+            connection.execute(query.values(document=json.dumps(document)))
+
+    def _read_blocks(
+        self, connection: sa.Connection, measurement_ids: Sequence[int]
+    ) -> dict[int, list[dict[str, Any]]]:
+        """Read the documents of the blocks of some measurements, by measurement, in order."""
+        of_these = _blocks.c.measurement_id.in_(measurement_ids)
+        blocks = connection.execute(sa.select(_blocks).where(of_these).order_by(_blocks.c.index)).all()
+        used = sa.union(*(sa.select(_blocks.c[part]).where(of_these) for part in _RUN_PARTS))
         query = sa.select(_process_runs).where(_process_runs.c.run_id.in_(used))
         runs = {row.run_id: json.loads(row.document) for row in connection.execute(query)}
-        return [{"index": block.index} | {part: runs[getattr(block, part)] for part in _RUN_PARTS} for block in blocks]
+        documents: dict[int, list[dict[str, Any]]] = {measurement_id: [] for measurement_id in measurement_ids}
+        for block in blocks:
+            parts = {part: runs[getattr(block, part)] for part in _RUN_PARTS}
+            documents[block.measurement_id].append({"index": block.index} | parts)
+        return documents
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
-        with self._errors(), self._engine.begin() as connection:
+        with self.errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Turn the database's own errors inside the block into `StoreError`."""
         try:
             yield
         except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -209,96 +235,22 @@ class Store:
             ) from error
 
 
-class _OptunaStorage(RDBStorage):
-    """Optuna's storage, able to write all parameters of a trial in one transaction.
-
-    Optuna writes each parameter in a transaction of its own. A 12-layer space
-    with free widths and groups has about a hundred, which would cost more than
-    drawing them.
-    """
-
-    def __init__(self, url: str) -> None:
-        kwargs: dict[str, Any] = {"pool_pre_ping": True}
-        if url.startswith("sqlite"):
-            kwargs = {"connect_args": {"timeout": 60}}
-            _make_folder(url)
-        super().__init__(url, engine_kwargs=kwargs)
-        self._held: dict[int, list[dict[str, object]]] | None = None
-        if url.startswith("sqlite"):
-            # Optuna connects before a listener can be set; start the connections again with it.
-            sa.event.listen(self.engine, "connect", _set_pragmas)
-            self.engine.dispose()
-
-    @contextmanager
-    def one_write_per_trial(self) -> Iterator[None]:
-        """Hold the parameters suggested inside the block, and write them together at its end."""
-        self._held = {}
-        try:
-            yield
-            rows = [row for rows in self._held.values() for row in rows]
-            if rows:
-                with self.engine.begin() as connection:
-                    connection.execute(sa.insert(_trial_params), rows)
-        finally:
-            self._held = None
-
-    def _set_trial_param(
-        self,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-        previous_distribution: BaseDistribution | None,
-    ) -> None:
-        if self._held is None:
-            super()._set_trial_param(trial_id, param_name, param_value_internal, distribution, previous_distribution)
-            return
-        self._held.setdefault(trial_id, []).append(
-            {
-                "trial_id": trial_id,
-                "param_name": param_name,
-                "param_value": param_value_internal,
-                "distribution_json": distribution_to_json(distribution),
-            }
-        )
-
-
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite store at ``path``."""
     return f"sqlite:///{path}"
-
-
-def _make_folder(url: str) -> None:
-    database = sa.make_url(url).database
-    if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _set_pragmas(connection: Any, _record: object) -> None:
-    # Write-ahead logging survives a killed process at any point and needs no disk flush per commit.
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _settings_key(settings: RunSettings) -> str:
     return json.dumps(to_document(settings), sort_keys=True)
 
 
-def _insert_process_runs(connection: sa.Connection, blocks: tuple[Block, ...]) -> None:
-    runs: dict[str, ProcessRun] = {}
-    for block in blocks:
-        runs |= {run.run_id: run for run in (block.reference_before, block.candidate, block.reference_after)}
+def _insert_process_runs(connection: sa.Connection, block: Block) -> None:
+    runs = {run.run_id: run for run in (block.reference_before, block.candidate, block.reference_after)}
     # Candidates of one session share the references between them, so some runs are there already.
-    present = set(
-        connection.execute(sa.select(_process_runs.c.run_id).where(_process_runs.c.run_id.in_(runs))).scalars()
-    )
-    rows = [
-        {"run_id": run_id, "document": json.dumps(to_document(run))}
-        for run_id, run in runs.items()
-        if run_id not in present
-    ]
-    if rows:
-        connection.execute(sa.insert(_process_runs), rows)
+    present = connection.execute(sa.select(_process_runs.c.run_id).where(_process_runs.c.run_id.in_(runs))).scalars()
+    for run_id in runs.keys() - set(present):
+        document = json.dumps(to_document(runs[run_id]))
+        connection.execute(sa.insert(_process_runs).values(run_id=run_id, document=document))
 
 
 def _now() -> str:

@@ -67,7 +67,8 @@ class Space:
         """Number of distinct architectures in the space."""
         per_stage: int = len(self.num_attention_heads) * len(self.intermediate_sizes) * len(self.groups) ** 6
         used_stages = (len(set(self.stages[:depth])) for depth in self.depths)
-        return len(self.hidden_sizes) * sum(per_stage**used for used in used_stages)
+        widths: int = sum(per_stage**used for used in used_stages)
+        return len(self.hidden_sizes) * widths
 
     def sample(self, choose: Choose) -> Architecture:
         """Build one architecture from the answers of ``choose``."""

@@ -1,0 +1,236 @@
+"""Runs: created once with their settings, opened again with the same, held by one process."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import optuna
+from optuna.study import StudyDirection
+
+from device_lab.measurement import DeviceInfo, Measurement, RunSettings
+from nas.cost import model_cost
+from nas.documents import from_document, to_document
+from nas.errors import RunBusyError, SettingsError, StoreError
+from nas.records import Objective, Role, Run, Score, Trial, TrialState
+from nas.store import Store
+from search_spaces.architecture import Architecture
+from search_spaces.reference import squeezebert_rule
+
+_SETTINGS_KEY = "nas:settings"
+_CREATED_WITH_KEY = "nas:created_with"
+VERSIONED_PACKAGES = ("pocketbert", "torch", "optuna", "fvcore", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """What defines a run: a run is resumed with the same settings or not at all.
+
+    ``evaluator_settings_id`` keys the scores of the run, ``settings`` and
+    ``device`` its measurements; each is ``None`` where no objective needs it.
+    """
+
+    space: str
+    task: str
+    task_sha256: str
+    num_labels: int
+    sequence_length: int
+    teacher: str
+    teacher_architecture: str
+    objectives: tuple[Objective, ...]
+    sampler: str
+    seed: int
+    evaluator: str | None
+    evaluator_settings_id: str | None
+    device: DeviceInfo | None
+    settings: RunSettings | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialNote:
+    """What we write beside Optuna's own record of a trial."""
+
+    architecture: str
+    role: Role
+    same_as: int | None = None
+    failure: str | None = None
+
+
+NOTE_KEY = "nas:note"
+# The failure of a trial whose process was stopped. Its architecture is proposed again, so reports leave it out.
+INTERRUPTED = "interrupted"
+
+
+def open_study(store: Store, name: str, settings: SearchSettings) -> optuna.Study:
+    """Create the run called ``name``, or open it again with the settings it has.
+
+    Raises:
+        SettingsError: If the run exists with other settings; the message shows the difference.
+        StoreError: If the store cannot be read.
+    """
+    with store.errors():
+        directions = [
+            StudyDirection.MAXIMIZE if objective == Objective.ACCURACY else StudyDirection.MINIMIZE
+            for objective in settings.objectives
+        ]
+        if name not in store.run_names():
+            study = optuna.create_study(storage=store.optuna_storage, study_name=name, directions=directions)
+            created_with = {package: version(package) for package in VERSIONED_PACKAGES}
+            study.set_user_attr(_CREATED_WITH_KEY, {"python": platform.python_version()} | created_with)
+            study.set_user_attr(_SETTINGS_KEY, to_document(settings))
+            return study
+        study = optuna.load_study(storage=store.optuna_storage, study_name=name)
+        existing = read_settings(study)
+    differences = [
+        f"{field.name} is {_show(getattr(existing, field.name))}, asked for {_show(getattr(settings, field.name))}"
+        for field in fields(SearchSettings)
+        if getattr(existing, field.name) != getattr(settings, field.name)
+    ]
+    if differences:
+        raise SettingsError(
+            f"run {name!r} has other settings: {'; '.join(differences)}; leave them out to resume it, "
+            "or choose another run name"
+        )
+    return study
+
+
+def read_settings(study: optuna.Study) -> SearchSettings:
+    """Return the settings a run was created with.
+
+    Raises:
+        StoreError: If the study is not a run of ours.
+    """
+    document = study.user_attrs.get(_SETTINGS_KEY)
+    if document is None:
+        raise StoreError(f"study {study.study_name!r} was not made by `nas search`; choose another run name")
+    return from_document(SearchSettings, document)
+
+
+def find_settings(store: Store, name: str) -> SearchSettings | None:
+    """Return the settings of the run called ``name``, or ``None`` if there is no such run."""
+    with store.errors():
+        if name not in store.run_names():
+            return None
+        return read_settings(optuna.load_study(storage=store.optuna_storage, study_name=name))
+
+
+def load_run(store: Store, name: str) -> Run:
+    """Read a run with all its trials, scores and measurements.
+
+    Raises:
+        StoreError: If there is no such run, or the store cannot be read.
+    """
+    known = store.run_names()
+    if name not in known:
+        raise StoreError(f"no run {name!r} in the store (runs: {', '.join(known) or 'none'}); `nas search` makes one")
+    with store.errors():
+        study = optuna.load_study(storage=store.optuna_storage, study_name=name)
+        settings = read_settings(study)
+        scores = store.find_scores(settings.evaluator_settings_id) if settings.evaluator_settings_id else {}
+        measurements = {}
+        if settings.device is not None and settings.settings is not None:
+            measurements = store.find_measurements(
+                device_id=settings.device.device_id,
+                settings=settings.settings,
+                reference_arch_id=reference_architecture(settings).arch_id,
+            )
+        trials = tuple(
+            _read_trial(trial, settings, scores, measurements)
+            for trial in study.get_trials(deepcopy=False)
+            if NOTE_KEY in trial.user_attrs and read_note(trial).failure != INTERRUPTED
+        )
+        created = next((trial.datetime_start for trial in study.get_trials(deepcopy=False)), None)
+    return Run(
+        name=name,
+        space=settings.space,
+        task=settings.task,
+        objectives=settings.objectives,
+        sampler=settings.sampler,
+        evaluator=settings.evaluator or "none",
+        seed=settings.seed,
+        teacher=settings.teacher,
+        created_at=created.astimezone().isoformat(timespec="seconds") if created else "?",
+        versions=tuple(study.user_attrs[_CREATED_WITH_KEY].items()),
+        device=settings.device,
+        settings=settings.settings,
+        trials=trials,
+    )
+
+
+def read_note(trial: optuna.trial.FrozenTrial) -> TrialNote:
+    """Return what we wrote beside Optuna's record of a trial."""
+    return from_document(TrialNote, trial.user_attrs[NOTE_KEY])
+
+
+def reference_architecture(settings: SearchSettings) -> Architecture:
+    """Return the architecture all ratios of a run are to: SqueezeBERT's rule on its teacher."""
+    return squeezebert_rule(Architecture.from_json(settings.teacher_architecture))
+
+
+def _read_trial(
+    trial: optuna.trial.FrozenTrial,
+    settings: SearchSettings,
+    scores: dict[str, Score],
+    measurements: dict[str, tuple[Measurement, ...]],
+) -> Trial:
+    note = read_note(trial)
+    arch = Architecture.from_json(note.architecture)
+    return Trial(
+        number=trial.number,
+        state=_STATES[trial.state],
+        role=note.role,
+        architecture=arch,
+        cost=model_cost(arch, sequence_length=settings.sequence_length, num_labels=settings.num_labels),
+        score=scores.get(arch.arch_id),
+        measurements=measurements.get(arch.arch_id, ()),
+        same_as=note.same_as,
+        failure=note.failure,
+        duration_s=trial.duration.total_seconds() if trial.duration else None,
+    )
+
+
+_STATES = {
+    optuna.trial.TrialState.RUNNING: TrialState.RUNNING,
+    optuna.trial.TrialState.WAITING: TrialState.RUNNING,
+    optuna.trial.TrialState.COMPLETE: TrialState.COMPLETE,
+    optuna.trial.TrialState.PRUNED: TrialState.FAILED,
+    optuna.trial.TrialState.FAIL: TrialState.FAILED,
+}
+
+
+@contextmanager
+def hold_run(folder: Path) -> Iterator[None]:
+    """Keep other processes from searching in ``folder`` for as long as the block runs.
+
+    The lock ends with the process, however that ends.
+
+    Raises:
+        RunBusyError: If another process holds the folder.
+        OSError: If the folder cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise RunBusyError(
+                f"run folder {folder} is in use by process {holder}; wait for it, stop it, or choose another run name"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _show(value: object) -> str:
+    text = json.dumps(to_document(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."

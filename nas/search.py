@@ -1,0 +1,351 @@
+"""The study loop: propose, score, time, tell; the front measured again; resume at any point.
+
+Optuna keeps the trials; this loop decides what happens to one. Architectures
+that a run has already seen are answered from the store, a candidate that fails
+is a failed trial with its reason, and whatever a stopped process left half done
+is proposed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState as OptunaState
+
+from device_lab.errors import DeviceLabError, TooFewBlocksError
+from device_lab.measurement import Measurement, Precision
+from device_lab.protocol import Progress
+from device_lab.statistics import PRECISIONS, ratio_interval
+from nas.cost import model_cost
+from nas.documents import to_document
+from nas.errors import NasError
+from nas.records import Objective, Role, Score, Trial, TrialState
+from nas.runs import INTERRUPTED, NOTE_KEY, SearchSettings, TrialNote, load_run, read_note, reference_architecture
+from nas.samplers import make_sampler
+from nas.store import Store
+from reports.front import non_dominated
+from search_spaces.architecture import Architecture
+from search_spaces.errors import InvalidArchitectureError
+from search_spaces.space import Space
+
+# Candidates of one batch are trained one by one and timed together, so that
+# they share the references between them.
+BATCH_SIZE = 4
+# A sampler that has seen most of a small space repeats itself; this many
+# repetitions in a row mean there is next to nothing left to find.
+MAX_REPEATS = 100
+
+
+class Evaluator(Protocol):
+    """Scores architectures on a task."""
+
+    @property
+    def settings_id(self) -> str:
+        """Everything that defines a score besides the architecture."""
+        ...
+
+    def evaluate(self, arch: Architecture, *, on_step: Callable[[int, int], None] | None = None) -> Score:
+        """Score one architecture; ``on_step`` hears of steps done and steps in all."""
+        ...
+
+
+class Timing(Protocol):
+    """Measures architectures against the run's reference."""
+
+    def measure(
+        self,
+        archs: Sequence[Architecture],
+        *,
+        precision: Precision,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> dict[str, Measurement | DeviceLabError]:
+        """Return a measurement, or the error that ended it, by ``arch_id``."""
+        ...
+
+
+class Observer(Protocol):
+    """Hears how a search goes on."""
+
+    def proposed(self, number: int, role: Role, arch: Architecture) -> None:
+        """A trial got its architecture."""
+        ...
+
+    def trained(self, number: int, step: int, num_steps: int) -> None:
+        """A step of a trial's training is done."""
+        ...
+
+    def measured(self, progress: Progress) -> None:
+        """A round of measuring is done."""
+        ...
+
+    def finished(self, number: int, values: dict[Objective, float]) -> None:
+        """A trial has its values."""
+        ...
+
+    def failed(self, number: int, reason: str) -> None:
+        """A trial failed; the search goes on."""
+        ...
+
+    def refining(self, num_architectures: int, precision: Precision) -> None:
+        """The members of the front are about to be measured again, more precisely."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Proposal:
+    """A running trial and what is known of it so far."""
+
+    trial: optuna.Trial
+    arch: Architecture
+    role: Role
+    score: Score | None = None
+    measurement: Measurement | None = None
+
+
+class Search:
+    """One run under way. The caller holds the run; see `nas.runs.hold_run`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        study: optuna.Study,
+        space: Space,
+        settings: SearchSettings,
+        evaluator: Evaluator | None,
+        timing: Timing | None,
+        observer: Observer,
+        search_precision: Precision = PRECISIONS["coarse"],
+        front_precision: Precision = PRECISIONS["normal"],
+    ) -> None:
+        self._store = store
+        self._study = study
+        self._space = space
+        self._settings = settings
+        self._evaluator = evaluator
+        self._timing = timing
+        self._observer = observer
+        self._search_precision = search_precision
+        self._front_precision = front_precision
+        self._roles = {
+            reference_architecture(settings).arch_id: Role.SQUEEZEBERT_RULE,
+            space.teacher.arch_id: Role.DENSE_TEACHER,
+        }
+        # Architectures of this run that were proposed: arch_id to the number of its first trial.
+        self._first_trials: dict[str, int] = {}
+
+    def run(self, num_trials: int) -> None:
+        """Go on until the run has ``num_trials`` distinct architectures, the references among them.
+
+        The front's members are then measured with the front's precision.
+
+        Raises:
+            StoreError: If the store cannot be read or written.
+            OSError: If the disk is full or a file cannot be written.
+            KeyboardInterrupt: Passed on after the store is consistent.
+        """
+        with self._store.errors():
+            self._recover()
+            self._enqueue_references()
+            try:
+                while len(self._first_trials) < num_trials:
+                    batch = self._propose(min(BATCH_SIZE, num_trials - len(self._first_trials)))
+                    if not batch:
+                        break
+                    self._work_on(batch)
+                self._refine_front()
+            except KeyboardInterrupt:
+                self._give_up_running()
+                raise
+
+    def _recover(self) -> None:
+        """Read what the run has; trials of a process that died are failed and proposed again."""
+        self._give_up_running()
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and NOTE_KEY in trial.user_attrs:
+                note = read_note(trial)
+                if note.failure != INTERRUPTED:
+                    self._first_trials.setdefault(Architecture.from_json(note.architecture).arch_id, trial.number)
+
+    def _give_up_running(self) -> None:
+        storage = self._store.optuna_storage
+        for trial in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
+            # Proposed again before it is given up: a process that dies in between proposes it twice, never less.
+            if len(trial.params) == len(self._space.parameters):
+                self._study.enqueue_trial(trial.params)
+            if NOTE_KEY in trial.user_attrs:
+                note = replace(read_note(trial), failure=INTERRUPTED)
+                storage.set_trial_user_attr(trial._trial_id, NOTE_KEY, to_document(note))
+            self._study.tell(trial.number, state=OptunaState.FAIL)
+
+    def _enqueue_references(self) -> None:
+        for arch in (reference_architecture(self._settings), self._space.teacher):
+            answers = self._space.answers_for(arch)
+            self._study.enqueue_trial(
+                {name: options.index(answers[name]) for name, options in self._space.parameters.items()},
+                skip_if_exists=True,
+            )
+
+    def _propose(self, batch_size: int) -> list[_Proposal]:
+        """Ask for up to ``batch_size`` architectures the run has not seen; fewer when the space is used up."""
+        batch: list[_Proposal] = []
+        num_repeats = 0
+        while len(batch) < batch_size and num_repeats < MAX_REPEATS:
+            trial, arch = self._ask()
+            first = self._first_trials.get(arch.arch_id)
+            role = self._roles.get(arch.arch_id, Role.CANDIDATE)
+            _write_note(trial, TrialNote(architecture=arch.to_json(), role=role, same_as=first))
+            if first is None:
+                self._first_trials[arch.arch_id] = trial.number
+                self._observer.proposed(trial.number, role, arch)
+                batch.append(_Proposal(trial=trial, arch=arch, role=role))
+            else:
+                num_repeats += 1
+                self._tell_again(trial, first)
+        return batch
+
+    def _ask(self) -> tuple[optuna.Trial, Architecture]:
+        trials = self._study.get_trials(deepcopy=False)
+        self._study.sampler = make_sampler(
+            self._settings.sampler,
+            seed=self._settings.seed,
+            num_trials_before=sum(not _is_interrupted(trial) for trial in trials),
+        )
+        with self._store.optuna_storage.one_write_per_trial():
+            trial = self._study.ask()
+
+            def choose(name: str, options: Sequence[int]) -> int:
+                # Positions in an ordered list: a sampler that knows 4 groups lie between 2 and 8 needs fewer trials.
+                return options[trial.suggest_int(name, 0, len(options) - 1)]
+
+            return trial, self._space.sample(choose)
+
+    def _tell_again(self, trial: optuna.Trial, first: int) -> None:
+        """Answer a repeated architecture with the values of its first trial."""
+        known = self._study.get_trials(deepcopy=False)[first]
+        if known.state == OptunaState.COMPLETE:
+            self._study.tell(trial, known.values)
+        else:
+            # Failed, or in this very batch: either way there is nothing to learn from it twice.
+            self._study.tell(trial, state=OptunaState.FAIL)
+
+    def _work_on(self, batch: list[_Proposal]) -> None:
+        if self._evaluator is not None:
+            batch = [proposal for proposal in batch if self._train(proposal, self._evaluator)]
+        if self._timing is not None and batch:
+            batch = self._measure(batch, self._timing)
+        for proposal in batch:
+            self._tell(proposal)
+
+    def _train(self, proposal: _Proposal, evaluator: Evaluator) -> bool:
+        """Score a proposal, from the store if it is there; on failure end its trial and return ``False``."""
+        number, arch_id = proposal.trial.number, proposal.arch.arch_id
+        proposal.score = self._store.find_score(evaluator.settings_id, arch_id)
+        if proposal.score is None:
+            try:
+                proposal.score = evaluator.evaluate(
+                    proposal.arch, on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps)
+                )
+            except NasError as error:
+                self._fail(proposal, str(error))
+                return False
+            self._store.save_score(proposal.score, settings_id=evaluator.settings_id, arch_id=arch_id)
+        return True
+
+    def _measure(self, batch: list[_Proposal], timing: Timing) -> list[_Proposal]:
+        outcomes = timing.measure(
+            [proposal.arch for proposal in batch],
+            precision=self._search_precision,
+            on_progress=self._observer.measured,
+        )
+        measured = []
+        for proposal in batch:
+            outcome = outcomes[proposal.arch.arch_id]
+            if isinstance(outcome, Measurement):
+                proposal.measurement = outcome
+                measured.append(proposal)
+            else:
+                self._fail(proposal, str(outcome))
+        return measured
+
+    def _tell(self, proposal: _Proposal) -> None:
+        try:
+            values = self._values(proposal.arch, proposal.score, proposal.measurement)
+        except TooFewBlocksError as error:
+            self._fail(proposal, str(error))
+            return
+        self._study.tell(proposal.trial, list(values.values()))
+        self._observer.finished(proposal.trial.number, values)
+
+    def _values(
+        self, arch: Architecture, score: Score | None, measurement: Measurement | None
+    ) -> dict[Objective, float]:
+        cost = model_cost(arch, sequence_length=self._settings.sequence_length, num_labels=self._settings.num_labels)
+        known = {Objective.MACS: float(cost.macs), Objective.PARAMETERS: float(cost.parameters)}
+        if score is not None:
+            known[Objective.ACCURACY] = score.interval.estimate
+        if measurement is not None:
+            known[Objective.LATENCY] = ratio_interval(measurement.blocks).estimate
+        return {objective: known[objective] for objective in self._settings.objectives}
+
+    def _fail(self, proposal: _Proposal, reason: str) -> None:
+        note = TrialNote(architecture=proposal.arch.to_json(), role=proposal.role, failure=reason)
+        _write_note(proposal.trial, note)
+        self._study.tell(proposal.trial, state=OptunaState.FAIL)
+        self._observer.failed(proposal.trial.number, reason)
+
+    def _refine_front(self) -> None:
+        """Measure the front's members precisely. That may move the front, so again until all its members are."""
+        if self._timing is None:
+            return
+        refined: set[str] = set()
+        while True:
+            run = load_run(self._store, self._study.study_name)
+            wanted = {trial.architecture.arch_id: trial.architecture for trial in self._worth_refining(run.trials)}
+            missing = [arch for arch_id, arch in wanted.items() if arch_id not in refined]
+            if not missing:
+                return
+            self._observer.refining(len(missing), self._front_precision)
+            self._timing.measure(missing, precision=self._front_precision, on_progress=self._observer.measured)
+            refined |= {arch.arch_id for arch in missing}
+
+    def _worth_refining(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the front by the finest measurements there are, and the references."""
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.same_as is None]
+        if not complete:
+            return []
+        losses = np.array([self._losses(trial) for trial in complete])
+        on_front = non_dominated(losses)
+        return [trial for trial, on in zip(complete, on_front, strict=True) if on or trial.role != Role.CANDIDATE]
+
+    def _losses(self, trial: Trial) -> list[float]:
+        measurement = trial.measurements[-1] if trial.measurements else None
+        values = self._values(trial.architecture, trial.score, measurement)
+        return [-value if objective == Objective.ACCURACY else value for objective, value in values.items()]
+
+
+def _write_note(trial: optuna.Trial, note: TrialNote) -> None:
+    trial.set_user_attr(NOTE_KEY, to_document(note))
+
+
+def check_space(space: Space, settings: SearchSettings) -> None:
+    """Refuse a space that does not contain the run's references.
+
+    Raises:
+        InvalidArchitectureError: If SqueezeBERT's rule or the dense teacher is not in the space.
+    """
+    for arch in (reference_architecture(settings), space.teacher):
+        try:
+            space.answers_for(arch)
+        except InvalidArchitectureError as error:
+            raise InvalidArchitectureError(f"the reference network is not in the space: {error}") from error
+
+
+def _is_interrupted(trial: optuna.trial.FrozenTrial) -> bool:
+    return trial.state == OptunaState.FAIL and (
+        NOTE_KEY not in trial.user_attrs or read_note(trial).failure == INTERRUPTED
+    )
