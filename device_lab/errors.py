@@ -20,9 +20,11 @@ DeviceLabError
 ├── RunnerFailedError          the runner exited with an error
 │   ├── OutOfMemoryError       it was killed for memory
 │   └── RunnerTimeoutError     it was stopped because it took too long
+├── RunnerBuildError           the compiled runner or its bundle cannot be built
 ├── RunnerOutputError          the runner printed something that is not its contract
 ├── ThreadCountError           the runner did not use the number of threads asked for
 ├── ModelMismatchError         candidate and reference cannot be compared
+├── DeviceNotQualifiedError    the device cannot tell the reference from itself
 ├── TooFewBlocksError          there are too few blocks for an interval
 └── WrongOutputError           the model's answer differs from torch's: a wrong answer is never a latency
 """
@@ -215,6 +217,10 @@ class ModelMismatchError(DeviceLabError):
     """A candidate cannot be compared with the reference."""
 
 
+class DeviceNotQualifiedError(DeviceLabError):
+    """The reference measured against itself is not 1 within the limit."""
+
+
 class TooFewBlocksError(DeviceLabError):
     """There are too few blocks for an interval."""
 
@@ -222,6 +228,10 @@ class TooFewBlocksError(DeviceLabError):
         super().__init__(f"{num_kept} of {num_blocks} blocks kept, an interval needs at least 2; measure again")
         self.num_kept = num_kept
         self.num_blocks = num_blocks
+
+
+class RunnerBuildError(DeviceLabError):
+    """The compiled runner of a device, or its bundle, cannot be built."""
 
 
 class RunnerOutputError(DeviceLabError):

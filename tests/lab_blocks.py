@@ -1,0 +1,31 @@
+"""Blocks of chosen numbers, for tests of what is computed from them."""
+
+from __future__ import annotations
+
+import itertools
+
+from device_lab.measurement import Block, ProcessRun
+
+_ids = itertools.count()
+
+
+def process(*samples_ns: int, num_threads: int = 1, cpu_ns: int | None = None) -> ProcessRun:
+    """One process with these samples and an id of its own."""
+    wall_ns = sum(samples_ns)
+    return ProcessRun(
+        run_id=f"run-{next(_ids)}",
+        samples_ns=samples_ns,
+        num_warmup_runs=30,
+        num_threads=num_threads,
+        wall_ns=wall_ns,
+        cpu_ns=wall_ns if cpu_ns is None else cpu_ns,
+    )
+
+
+def chain(references_ns: list[int], candidates_ns: list[int]) -> list[Block]:
+    """R C R C R ...: consecutive blocks share the reference between them, as in a session."""
+    references = [process(time_ns) for time_ns in references_ns]
+    return [
+        Block(index=i, reference_before=references[i], candidate=process(time_ns), reference_after=references[i + 1])
+        for i, time_ns in enumerate(candidates_ns)
+    ]
