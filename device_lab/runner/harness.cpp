@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kContractVersion = 1;
 
-// The warm-up of contract.py: it ends when the two averages have agreed for long enough.
+// The warm-up of timing.py: it ends when the two averages have agreed for long enough.
 constexpr double kFastWeight = 0.1;
 constexpr double kSlowWeight = 0.005;
 constexpr double kAgreement = 0.04;
@@ -42,7 +42,8 @@ int num_tasks() {
   return count;
 }
 
-// VmHWM begins at exec; getrusage would carry over what the parent used before it.
+// Kept by the kernel, so that asking costs the timing nothing. VmHWM begins at exec; getrusage would carry
+// over what the parent used before it.
 int64_t peak_rss_bytes() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
@@ -71,9 +72,8 @@ int whole(const std::string& name, const std::string& text) {
 
 Mode mode_of(const std::string& text) {
   if (text == "time") return Mode::kTime;
-  if (text == "memory") return Mode::kMemory;
   if (text == "profile") return Mode::kProfile;
-  throw UsageError("--mode=" + text + " is none of time, memory, profile");
+  throw UsageError("--mode=" + text + " is neither time nor profile");
 }
 
 Options parse(int argc, char** argv) {
@@ -113,19 +113,24 @@ int64_t timed_inference(Engine& engine) {
 }
 
 int warm_up(Engine& engine, double max_warmup_s) {
-  const int64_t deadline = now_ns(CLOCK_MONOTONIC) + static_cast<int64_t>(max_warmup_s * 1e9);
+  double left_ns = max_warmup_s * 1e9;
   double fast = 0;
   double slow = 0;
   int num_agreeing = 0;
   int num_runs = 0;
-  do {
+  bool has_settled = false;
+  while (!has_settled && (num_runs == 0 || left_ns > 0)) {
     const double sample = static_cast<double>(timed_inference(engine));
-    fast = num_runs == 0 ? sample : fast + kFastWeight * (sample - fast);
-    slow = num_runs == 0 ? sample : slow + kSlowWeight * (sample - slow);
-    num_agreeing = std::abs(fast / slow - 1) <= kAgreement ? num_agreeing + 1 : 0;
+    left_ns -= sample;
+    // The first inference builds what later ones reuse and counts for neither average.
+    if (num_runs > 0) {
+      fast += std::max(kFastWeight, 1.0 / num_runs) * (sample - fast);
+      slow += std::max(kSlowWeight, 1.0 / num_runs) * (sample - slow);
+      num_agreeing = std::abs(fast - slow) <= kAgreement * slow ? num_agreeing + 1 : 0;
+    }
     ++num_runs;
-    if (num_agreeing > kMinAgreeingRuns && num_runs >= kMinWarmupRuns) break;
-  } while (now_ns(CLOCK_MONOTONIC) < deadline);
+    has_settled = num_runs >= kMinWarmupRuns && num_agreeing > kMinAgreeingRuns;
+  }
   return num_runs;
 }
 
@@ -190,14 +195,7 @@ Timing time_inferences(Engine& engine, const Options& options) {
 }
 
 std::string measurement(Engine& engine, const Options& options, int num_tasks_before) {
-  Timing timing;
-  std::string peak = "null";
-  if (options.mode == Mode::kTime) {
-    timing = time_inferences(engine, options);
-  } else {
-    for (int i = 0; i < options.min_runs; ++i) engine.infer();
-    peak = std::to_string(peak_rss_bytes());
-  }
+  const Timing timing = time_inferences(engine, options);
   // The difference, because an emulator keeps a thread of its own in the same process.
   const int num_threads = num_tasks() - num_tasks_before + 1;
   const auto write_sample = [](int64_t sample) { return std::to_string(sample); };
@@ -205,7 +203,8 @@ std::string measurement(Engine& engine, const Options& options, int num_tasks_be
          ", \"num_warmup_runs\": " + std::to_string(timing.num_warmup_runs) +
          ", \"samples_ns\": " + json_list(timing.samples_ns, write_sample) +
          ", \"wall_ns\": " + std::to_string(timing.wall_ns) + ", \"cpu_ns\": " + std::to_string(timing.cpu_ns) +
-         ", \"peak_rss_bytes\": " + peak + ", \"output\": " + json_list(engine.output(), json_number) + "}";
+         ", \"peak_rss_bytes\": " + std::to_string(peak_rss_bytes()) +
+         ", \"output\": " + json_list(engine.output(), json_number) + "}";
 }
 
 std::string profile(Engine& engine, const Options& options) {

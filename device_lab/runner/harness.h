@@ -11,7 +11,7 @@
 
 namespace runner {
 
-enum class Mode { kTime, kMemory, kProfile };
+enum class Mode { kTime, kProfile };
 
 struct Options {
   std::string model;

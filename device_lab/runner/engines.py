@@ -1,0 +1,124 @@
+"""What a compiled runner is made of, for each runtime and each kind of processor.
+
+Plain facts: which official wheel holds the engine's libraries, which of them a
+runner needs, and which compiler and system libraries go with them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+
+from device_lab.errors import RunnerBuildError, RuntimeMissingError, UnknownRuntimeError
+
+EXECUTORCH_VERSION = "1.5.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One runtime as its wheel brings it, and how to compile a runner against it.
+
+    ``libraries`` are paths in the wheel with the name each has in a bundle, the
+    one its dependents ask for. ``sources`` lie beside this file.
+    """
+
+    runtime: str
+    package: str
+    version: str
+    libraries: tuple[tuple[str, str], ...]
+    sources: tuple[str, ...]
+    include_folders: tuple[str, ...] = ()
+    definitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One kind of processor, under Android's name for it."""
+
+    abi: str
+    machine: str
+    compiler: str
+    compiler_package: str
+    loader: str
+
+    @property
+    def system_libraries(self) -> tuple[str, ...]:
+        """The glibc and compiler libraries every bundle carries, since Android has others."""
+        return (
+            self.loader,
+            "libc.so.6",
+            "libm.so.6",
+            "libdl.so.2",
+            "libpthread.so.0",
+            "librt.so.1",
+            "libstdc++.so.6",
+            "libgcc_s.so.1",
+        )
+
+
+_TARGETS = (
+    Target(
+        abi="arm64-v8a",
+        machine="aarch64",
+        compiler="aarch64-linux-gnu-g++",
+        compiler_package="g++-aarch64-linux-gnu",
+        loader="ld-linux-aarch64.so.1",
+    ),
+    Target(abi="x86_64", machine="x86_64", compiler="g++", compiler_package="g++", loader="ld-linux-x86-64.so.2"),
+)
+
+
+def find_target(abi: str) -> Target:
+    """Return the target called ``abi``.
+
+    Raises:
+        RunnerBuildError: If there is none.
+    """
+    for target in _TARGETS:
+        if target.abi == abi:
+            return target
+    known = ", ".join(target.abi for target in _TARGETS)
+    raise RunnerBuildError(f"no bundle can be built for abi={abi!r} (known: {known}); give a program by --runner")
+
+
+def find_engine(runtime: str) -> Engine:
+    """Return the engine of ``runtime``, in the release that is installed here where it is.
+
+    Raises:
+        UnknownRuntimeError: If no runner is written for it.
+        RuntimeMissingError: If the release on this machine decides and there is none.
+    """
+    makers = {"executorch": _executorch, "onnxruntime": _onnxruntime}
+    if runtime not in makers:
+        raise UnknownRuntimeError(name=runtime, known=makers)
+    return makers[runtime]()
+
+
+def _onnxruntime() -> Engine:
+    # The release on the phone is the one that times on this machine.
+    try:
+        version = importlib.metadata.version("onnxruntime")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RuntimeMissingError("runtime onnxruntime is not installed; run `pip install onnxruntime`") from error
+    return Engine(
+        runtime="onnxruntime",
+        package="onnxruntime",
+        version=version,
+        libraries=((f"onnxruntime/capi/libonnxruntime.so.{version}", "libonnxruntime.so.1"),),
+        sources=("harness.cpp", "generated_weights.cpp", "onnxruntime_runner.cpp"),
+    )
+
+
+def _executorch() -> Engine:
+    names = ("libexecutorch", "libexecutorch_kernels_optimized", "libexecutorch_backend_xnnpack")
+    libraries = (*names, "libexecutorch_threadpool")
+    return Engine(
+        runtime="executorch",
+        package="executorch",
+        version=EXECUTORCH_VERSION,
+        libraries=tuple((f"executorch/lib/{name}.so", f"{name}.so") for name in libraries),
+        sources=("harness.cpp", "executorch_runner.cpp"),
+        include_folders=("executorch/include", "executorch/include/executorch/runtime/core/portable_type/c10"),
+        # As the wheel's own CMake file sets them: they decide how its classes are laid out.
+        definitions=("C10_USING_CUSTOM_GENERATED_MACROS", "ET_EVENT_TRACER_ENABLED"),
+    )
