@@ -4,7 +4,9 @@ NasError
 ├── TaskError               unknown task, unreadable or inconsistent task files
 ├── MissingExtraError       a feature needs an optional extra that is not installed
 ├── TrainingError           a training run that cannot go on
-│   └── NonFiniteLossError  the loss became NaN or infinite
+│   ├── NonFiniteLossError  the loss became NaN or infinite
+│   └── OutOfMemoryError    the network or its batch does not fit into memory
+├── ArtifactError           weights that are missing or damaged
 ├── UnknownEvaluatorError   no accuracy evaluator of that name
 ├── StoreError              the store cannot be opened, read or written
 │   └── RunBusyError        another process works on the same run
@@ -42,6 +44,17 @@ class NonFiniteLossError(TrainingError):
     def __init__(self, *, step: int, loss: float) -> None:
         super().__init__(f"loss={loss} at step {step} is not finite; lower the learning rate")
         self.step = step
+
+
+class OutOfMemoryError(TrainingError):
+    """The network or its batch does not fit into memory."""
+
+    def __init__(self, *, doing: str) -> None:
+        super().__init__(f"{doing}: out of memory; choose a shorter sequence length or a smaller network")
+
+
+class ArtifactError(NasError):
+    """Weights are missing or damaged."""
 
 
 class UnknownEvaluatorError(NasError):

@@ -1,0 +1,1 @@
+"""Text and vocabulary that ship with the package, so that a first search needs no network."""

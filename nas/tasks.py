@@ -1,0 +1,202 @@
+"""Text tasks: what to classify or to regress, and how it is scored.
+
+A task is plain values. It comes from the data that ships with the package,
+from a folder with two tab-separated files, or from GLUE on the Hugging Face
+Hub (Wang et al., arXiv 1804.07461).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from nas.errors import TaskError
+from nas.task_files import Row, read_glue, read_tsv
+
+EMBEDDED_SUBJ = "embedded-subj"
+
+
+class TaskKind(StrEnum):
+    """What the network's head has to do."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One sentence or pair of sentences. ``label`` is a position in the task's ``label_names``, or a number."""
+
+    sentence: str
+    sentence2: str | None
+    label: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A text task with its training and dev examples.
+
+    ``label_names`` is empty for regression. ``metrics`` are names of
+    `nas.metrics`; the first is the one a search maximises.
+    """
+
+    name: str
+    kind: TaskKind
+    label_names: tuple[str, ...]
+    metrics: tuple[str, ...]
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of the head: one per class, or one for regression."""
+        return max(1, len(self.label_names))
+
+    def content_sha256(self) -> str:
+        """Hash everything that defines the task, its examples in order included. Its name is left out."""
+        digest = hashlib.sha256(json.dumps([self.kind, self.label_names, self.metrics]).encode())
+        for split in (self.train, self.dev):
+            rows = [(example.sentence, example.sentence2, example.label) for example in split]
+            digest.update(json.dumps(rows, separators=(",", ":")).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlueTask:
+    """What GLUE says of one of its tasks: kind, metrics, and the Hub's names of columns and dev split."""
+
+    metrics: tuple[str, ...]
+    columns: tuple[str, str | None]
+    kind: TaskKind = TaskKind.CLASSIFICATION
+    dev_split: str = "validation"
+
+
+GLUE = {
+    "sst2": GlueTask(metrics=("accuracy",), columns=("sentence", None)),
+    "cola": GlueTask(metrics=("matthews",), columns=("sentence", None)),
+    "mrpc": GlueTask(metrics=("f1", "accuracy"), columns=("sentence1", "sentence2")),
+    "stsb": GlueTask(metrics=("pearson", "spearman"), columns=("sentence1", "sentence2"), kind=TaskKind.REGRESSION),
+    "rte": GlueTask(metrics=("accuracy",), columns=("sentence1", "sentence2")),
+    "qnli": GlueTask(metrics=("accuracy",), columns=("question", "sentence")),
+    "qqp": GlueTask(metrics=("f1", "accuracy"), columns=("question1", "question2")),
+    "mnli": GlueTask(metrics=("accuracy",), columns=("premise", "hypothesis"), dev_split="validation_matched"),
+    "wnli": GlueTask(metrics=("accuracy",), columns=("sentence1", "sentence2")),
+}
+KNOWN_TASKS = (EMBEDDED_SUBJ, *GLUE)
+
+
+def load_task(name: str, *, folder: Path | None) -> Task:
+    """Load the task called ``name``.
+
+    Args:
+        name: With ``folder`` any name; without, one of `KNOWN_TASKS`.
+        folder: Where to find ``train.tsv`` and ``dev.tsv``, or None for the
+            data that ships with the package and for the Hub.
+
+    Raises:
+        TaskError: If no task has that name, or its data is not usable.
+        MissingExtraError: If the task is on the Hub and the extra ``hub`` is not installed.
+    """
+    if folder is not None:
+        return _make_task(name, read_tsv(folder / "train.tsv"), read_tsv(folder / "dev.tsv"), source=str(folder))
+    if name == EMBEDDED_SUBJ:
+        embedded = files("nas.data") / "embedded_subj"
+        with as_file(embedded / "train.tsv") as train, as_file(embedded / "dev.tsv") as dev:
+            return _make_task(name, read_tsv(train), read_tsv(dev), source=name)
+    if name not in GLUE:
+        raise TaskError(
+            f"unknown task {name!r} (known: {', '.join(KNOWN_TASKS)}); "
+            "for a task of your own give a folder with train.tsv and dev.tsv"
+        )
+    glue = GLUE[name]
+    train_rows, dev_rows, label_names = read_glue(name, columns=glue.columns, dev_split=glue.dev_split)
+    return _make_task(name, train_rows, dev_rows, source=f"hub:{name}", label_names=label_names)
+
+
+def load_task_folder(folder: Path) -> Task:
+    """Load the task in ``folder``, named after it.
+
+    A folder named after a GLUE task has that task's kind and metrics. Any other
+    is regression if every label is a number and at least one is not whole, and
+    classification scored by accuracy otherwise: whole numbers are taken as
+    names of classes, because that is what they are in nearly every file.
+
+    Raises:
+        TaskError: If the data is not usable.
+    """
+    return load_task(folder.resolve().name, folder=folder)
+
+
+def _make_task(
+    name: str, train: Sequence[Row], dev: Sequence[Row], *, source: str, label_names: tuple[str, ...] = ()
+) -> Task:
+    if (train[0].sentence2 is None) != (dev[0].sentence2 is None):
+        having, lacking = ("train", "dev") if dev[0].sentence2 is None else ("dev", "train")
+        raise TaskError(f"{source}: {having}.tsv has a column 'sentence2' and {lacking}.tsv has none")
+    glue = GLUE.get(name)
+    kind = glue.kind if glue is not None else _guess_kind([row.label for row in train])
+    if kind is TaskKind.REGRESSION:
+        metrics = glue.metrics if glue is not None else ("pearson", "spearman")
+        return Task(
+            name=name,
+            kind=kind,
+            label_names=(),
+            metrics=metrics,
+            train=_regression_examples(train, f"{source}/train.tsv"),
+            dev=_regression_examples(dev, f"{source}/dev.tsv"),
+        )
+    names = label_names or _order_labels({row.label for row in train})
+    if len(names) < 2:
+        raise TaskError(f"{source}/train.tsv: every label is {names[0]!r}; a classification task has at least two")
+    positions = {label: position for position, label in enumerate(names)}
+    return Task(
+        name=name,
+        kind=kind,
+        label_names=names,
+        metrics=glue.metrics if glue is not None else ("accuracy",),
+        train=_classification_examples(train, positions, f"{source}/train.tsv"),
+        dev=_classification_examples(dev, positions, f"{source}/dev.tsv"),
+    )
+
+
+def _guess_kind(labels: Sequence[str]) -> TaskKind:
+    numbers = [_number(label) for label in labels]
+    if all(map(math.isfinite, numbers)) and not all(map(float.is_integer, numbers)):
+        return TaskKind.REGRESSION
+    return TaskKind.CLASSIFICATION
+
+
+def _order_labels(labels: set[str]) -> tuple[str, ...]:
+    """Order by value if all are numbers, so that "10" follows "9", and by spelling otherwise."""
+    if all(math.isfinite(_number(label)) for label in labels):
+        return tuple(sorted(labels, key=lambda label: (float(label), label)))
+    return tuple(sorted(labels))
+
+
+def _number(label: str) -> float:
+    try:
+        return float(label)
+    except ValueError:
+        return math.nan
+
+
+def _classification_examples(rows: Sequence[Row], positions: dict[str, int], source: str) -> tuple[Example, ...]:
+    for row in rows:
+        if row.label not in positions:
+            raise TaskError(
+                f"{source}:{row.line}: label {row.label!r} does not occur in training (known: {', '.join(positions)})"
+            )
+    return tuple(Example(sentence=row.sentence, sentence2=row.sentence2, label=positions[row.label]) for row in rows)
+
+
+def _regression_examples(rows: Sequence[Row], source: str) -> tuple[Example, ...]:
+    for row in rows:
+        if not math.isfinite(_number(row.label)):
+            raise TaskError(f"{source}:{row.line}: label {row.label!r} of a regression task must be a finite number")
+    return tuple(Example(sentence=row.sentence, sentence2=row.sentence2, label=float(row.label)) for row in rows)
