@@ -70,6 +70,7 @@ class HostDevice:
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
         if process.returncode != 0:
             raise _failure(model, exit_code=process.returncode, stderr=stderr)
         return RunnerOutput.from_stdout(stdout)

@@ -274,15 +274,19 @@ class _Session:
             self._end(candidate, reason, conditions)
 
     def _end_lost(self, error: DeviceLostError, conditions: Conditions) -> None:
-        unreadable = Conditions(taken_at=datetime.now(UTC).isoformat(timespec="seconds"), readings=())
         for candidate in self._active():
             if candidate.blocks:
-                candidate.outcome = self._measurement(candidate, Reason.DISCONNECTED, conditions, unreadable)
+                candidate.outcome = self._measurement(candidate, Reason.DISCONNECTED, conditions, _unreadable())
             else:
                 candidate.outcome = error
 
-    def _end(self, candidate: _Candidate, reason: Reason, conditions: Conditions) -> None:
-        candidate.outcome = self._measurement(candidate, reason, conditions, self.device.conditions())
+    def _end(self, candidate: _Candidate, reason: Reason, before: Conditions) -> None:
+        try:
+            after = self.device.conditions()
+        except DeviceLabError:
+            # The verdict stands on the samples; what cannot be read any more is `?`.
+            after = _unreadable()
+        candidate.outcome = self._measurement(candidate, reason, before, after)
 
     def _measurement(self, candidate: _Candidate, reason: Reason, before: Conditions, after: Conditions) -> Measurement:
         return Measurement(
@@ -319,6 +323,10 @@ class _Session:
                     is_cooling=is_cooling,
                 )
             )
+
+
+def _unreadable() -> Conditions:
+    return Conditions(taken_at=datetime.now(UTC).isoformat(timespec="seconds"), readings=())
 
 
 def _require_comparable(candidate: ModelFile, reference: ModelFile) -> None:
