@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from typing import NoReturn
 
 from device_lab.errors import DeviceLabError
 from device_lab.virtual_phone.auth import Dialog
@@ -32,17 +33,21 @@ def main() -> int:
         accept_after_s=given.accept_after,
         data_bytes=given.data_bytes,
     )
-    stops = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _leave)
     try:
         with start_virtual_phone(options) as phone:
             sys.stdout.write(phone.address + "\n")
             sys.stdout.flush()
-            signal.sigwait(stops)
+            while True:
+                signal.pause()
     except DeviceLabError as error:
         sys.stderr.write(f"virtual_phone: error: {error}\n")
         return 1
-    return 0
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(0)  # passes through the context manager, which stops the daemon and removes its files
 
 
 if __name__ == "__main__":

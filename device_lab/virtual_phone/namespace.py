@@ -39,19 +39,23 @@ if [ -n "$data_bytes" ]; then
   mount -t tmpfs -o "size=$data_bytes" tmpfs "$new/data"
   cp -a "$sandbox/data/." "$new/data/"
 else mount --bind "$sandbox/data" "$new/data"; fi
-mount --bind "$sandbox/system" "$new/system"
-mount --bind "$sandbox/sys" "$new/sys"
-mount -o remount,bind,ro "$new/sys"
-mount --bind "$sandbox/state/boot_id" "$new/proc/sys/kernel/random/boot_id"
+read_only() { mount --bind "$1" "$2"; mount -o remount,bind,ro "$2"; }
+read_only "$sandbox/system" "$new/system"
+read_only "$sandbox/sys" "$new/sys"
+read_only "$sandbox/state/boot_id" "$new/proc/sys/kernel/random/boot_id"
 if [ -n "$handler" ]; then
-  mount --bind "$sandbox/state/cpuinfo" "$new/proc/cpuinfo"
+  read_only "$sandbox/state/cpuinfo" "$new/proc/cpuinfo"
   if mount -t binfmt_misc binfmt_misc "$new/proc/sys/fs/binfmt_misc" 2>/dev/null; then
     printf '%s' "$handler" >"$new/proc/sys/fs/binfmt_misc/register"
   fi
 fi
+mount -o remount,bind,ro "$new"
+# The user of the phone's shell is no superuser there: file permissions bind it.
+drop="setpriv --bounding-set=-all --inh-caps=-all"
+command -v setpriv >/dev/null || drop=
 # The shell stays as the first process, to reap what others leave behind.
 exec 3<&0
-chroot "$new" /bin/sh -c 'cd "$1" && shift && exec "$@"' sh "$folder" "$@" <&3 3<&- &
+chroot "$new" $drop /bin/sh -c 'cd "$1" && shift && exec "$@"' sh "$folder" "$@" <&3 3<&- &
 wait $!
 """
 

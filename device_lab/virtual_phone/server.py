@@ -26,6 +26,10 @@ from device_lab.virtual_phone.wire import Wire
 
 HOST = "127.0.0.1"
 _SHELL_SERVICES = ("shell", "exec")
+_REPLIES = {
+    "root:": b"adbd cannot run as root in production builds\n",
+    "unroot:": b"adbd not running as root\n",
+}
 
 
 class Server:
@@ -108,6 +112,12 @@ class Server:
                 await self._shell.serve(stream, arguments=tuple(arguments), command=self._phone.rewrite(command))
 
             return serve_shell
+        if name in _REPLIES:
+
+            async def reply(stream: Stream) -> None:
+                await stream.write(_REPLIES[name])
+
+            return reply
         return self._files.serve if word == "sync" else None
 
 

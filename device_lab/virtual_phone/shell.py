@@ -68,7 +68,7 @@ class Shell:
             child.close()
 
     def _start(self, *, arguments: tuple[str, ...], command: str) -> Child:
-        started = [self._program, "-c", command] if command else [self._program, "-i"]
+        started = [self._program, "-c", command] if command else [self._program]
         is_framed = "v2" in arguments
         if not is_framed or "pty" in arguments or (not command and "raw" not in arguments):
             is_raw = not is_framed and bool(command)
