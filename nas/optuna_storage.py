@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 
+from nas.errors import MissingExtraError
+
 # Optuna's own table, as far as we write it.
 _trial_params = sa.table(
     "trial_params",
@@ -34,7 +36,10 @@ class OptunaStorage(RDBStorage):
         if url.startswith("sqlite"):
             kwargs = {"connect_args": {"timeout": 60}}
             _make_folder(url)
-        super().__init__(url, engine_kwargs=kwargs)
+        try:
+            super().__init__(url, engine_kwargs=kwargs)
+        except ImportError as error:
+            raise MissingExtraError(feature=f"a store at {sa.make_url(url).drivername}://", extra="postgres") from error
         self._held: dict[int, list[dict[str, object]]] | None = None
         if url.startswith("sqlite"):
             # Optuna connects before a listener can be set; start the connections again with it.

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
@@ -30,24 +31,38 @@ VERSIONED_PACKAGES = ("pocketbert", "torch", "optuna", "fvcore", "onnx", "onnxru
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """What a user asks of a run. A run keeps its request, so resuming it needs only its name."""
+
+    space: str = "grouped"
+    task: str = "embedded-subj"
+    task_dir: str | None = None
+    teacher: str = "small"
+    objectives: tuple[Objective, ...] = (Objective.ACCURACY, Objective.LATENCY)
+    sampler: str = "tpe"
+    evaluator: str = "distilled"
+    steps: int | None = None
+    seed: int = 0
+    device: str = "host"
+    runtime: str = "onnxruntime"
+    num_threads: int = 1
+    sequence_length: int = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """What defines a run: a run is resumed with the same settings or not at all.
+    """What a request came to on this machine: the run is resumed with the same or not at all.
 
     ``evaluator_settings_id`` keys the scores of the run, ``settings`` and
     ``device`` its measurements; each is ``None`` where no objective needs it.
     """
 
-    space: str
+    request: SearchRequest
     task: str
     task_sha256: str
     num_labels: int
-    sequence_length: int
-    teacher: str
+    teacher_id: str
     teacher_architecture: str
-    objectives: tuple[Objective, ...]
-    sampler: str
-    seed: int
-    evaluator: str | None
     evaluator_settings_id: str | None
     device: DeviceInfo | None
     settings: RunSettings | None
@@ -78,7 +93,7 @@ def open_study(store: Store, name: str, settings: SearchSettings) -> optuna.Stud
     with store.errors():
         directions = [
             StudyDirection.MAXIMIZE if objective == Objective.ACCURACY else StudyDirection.MINIMIZE
-            for objective in settings.objectives
+            for objective in settings.request.objectives
         ]
         if name not in store.run_names():
             study = optuna.create_study(storage=store.optuna_storage, study_name=name, directions=directions)
@@ -88,17 +103,31 @@ def open_study(store: Store, name: str, settings: SearchSettings) -> optuna.Stud
             return study
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
         existing = read_settings(study)
+    refuse_differences(name, existing, settings)
+    return study
+
+
+def refuse_differences(name: str, existing: Any, wanted: Any) -> None:
+    """Refuse to go on with a run under other settings than it was made with.
+
+    Args:
+        name: The run.
+        existing: Its request or settings.
+        wanted: A value of the same dataclass.
+
+    Raises:
+        SettingsError: If they differ; the message shows where.
+    """
     differences = [
-        f"{field.name} is {_show(getattr(existing, field.name))}, asked for {_show(getattr(settings, field.name))}"
-        for field in fields(SearchSettings)
-        if getattr(existing, field.name) != getattr(settings, field.name)
+        f"{field.name} is {_show(getattr(existing, field.name))}, asked for {_show(getattr(wanted, field.name))}"
+        for field in fields(existing)
+        if getattr(existing, field.name) != getattr(wanted, field.name)
     ]
     if differences:
         raise SettingsError(
             f"run {name!r} has other settings: {'; '.join(differences)}; leave them out to resume it, "
             "or choose another run name"
         )
-    return study
 
 
 def read_settings(study: optuna.Study) -> SearchSettings:
@@ -149,13 +178,13 @@ def load_run(store: Store, name: str) -> Run:
         created = next((trial.datetime_start for trial in study.get_trials(deepcopy=False)), None)
     return Run(
         name=name,
-        space=settings.space,
+        space=settings.request.space,
         task=settings.task,
-        objectives=settings.objectives,
-        sampler=settings.sampler,
-        evaluator=settings.evaluator or "none",
-        seed=settings.seed,
-        teacher=settings.teacher,
+        objectives=settings.request.objectives,
+        sampler=settings.request.sampler,
+        evaluator=settings.request.evaluator,
+        seed=settings.request.seed,
+        teacher=settings.request.teacher,
         created_at=created.astimezone().isoformat(timespec="seconds") if created else "?",
         versions=tuple(study.user_attrs[_CREATED_WITH_KEY].items()),
         device=settings.device,
@@ -187,7 +216,7 @@ def _read_trial(
         state=_STATES[trial.state],
         role=note.role,
         architecture=arch,
-        cost=model_cost(arch, sequence_length=settings.sequence_length, num_labels=settings.num_labels),
+        cost=model_cost(arch, sequence_length=settings.request.sequence_length, num_labels=settings.num_labels),
         score=scores.get(arch.arch_id),
         measurements=measurements.get(arch.arch_id, ()),
         same_as=note.same_as,

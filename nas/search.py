@@ -20,6 +20,7 @@ from device_lab.errors import DeviceLabError, TooFewBlocksError
 from device_lab.measurement import Measurement, Precision
 from device_lab.protocol import Progress
 from device_lab.statistics import PRECISIONS, ratio_interval
+from nas.accuracy import Evaluator
 from nas.cost import model_cost
 from nas.documents import to_document
 from nas.errors import NasError
@@ -40,19 +41,6 @@ BATCH_SIZE = 4
 MAX_REPEATS = 100
 
 
-class Evaluator(Protocol):
-    """Scores architectures on a task."""
-
-    @property
-    def settings_id(self) -> str:
-        """Everything that defines a score besides the architecture."""
-        ...
-
-    def evaluate(self, arch: Architecture, *, on_step: Callable[[int, int], None] | None = None) -> Score:
-        """Score one architecture; ``on_step`` hears of steps done and steps in all."""
-        ...
-
-
 class Timing(Protocol):
     """Measures architectures against the run's reference."""
 
@@ -70,7 +58,11 @@ class Timing(Protocol):
 class Observer(Protocol):
     """Hears how a search goes on."""
 
-    def proposed(self, number: int, role: Role, arch: Architecture) -> None:
+    def resumed(self, num_known: int) -> None:
+        """The run was opened; it has this many architectures already."""
+        ...
+
+    def proposed(self, number: int, role: Role) -> None:
         """A trial got its architecture."""
         ...
 
@@ -150,6 +142,7 @@ class Search:
         """
         with self._store.errors():
             self._recover()
+            self._observer.resumed(len(self._first_trials))
             self._enqueue_references()
             try:
                 while len(self._first_trials) < num_trials:
@@ -201,7 +194,7 @@ class Search:
             _write_note(trial, TrialNote(architecture=arch.to_json(), role=role, same_as=first))
             if first is None:
                 self._first_trials[arch.arch_id] = trial.number
-                self._observer.proposed(trial.number, role, arch)
+                self._observer.proposed(trial.number, role)
                 batch.append(_Proposal(trial=trial, arch=arch, role=role))
             else:
                 num_repeats += 1
@@ -211,8 +204,8 @@ class Search:
     def _ask(self) -> tuple[optuna.Trial, Architecture]:
         trials = self._study.get_trials(deepcopy=False)
         self._study.sampler = make_sampler(
-            self._settings.sampler,
-            seed=self._settings.seed,
+            self._settings.request.sampler,
+            seed=self._settings.request.seed,
             num_trials_before=sum(not _is_interrupted(trial) for trial in trials),
         )
         with self._store.optuna_storage.one_write_per_trial():
@@ -247,8 +240,8 @@ class Search:
         proposal.score = self._store.find_score(evaluator.settings_id, arch_id)
         if proposal.score is None:
             try:
-                proposal.score = evaluator.evaluate(
-                    proposal.arch, on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps)
+                proposal.score = evaluator.score(
+                    proposal.arch, progress=lambda step, num_steps, _: self._observer.trained(number, step, num_steps)
                 )
             except NasError as error:
                 self._fail(proposal, str(error))
@@ -284,13 +277,15 @@ class Search:
     def _values(
         self, arch: Architecture, score: Score | None, measurement: Measurement | None
     ) -> dict[Objective, float]:
-        cost = model_cost(arch, sequence_length=self._settings.sequence_length, num_labels=self._settings.num_labels)
+        cost = model_cost(
+            arch, sequence_length=self._settings.request.sequence_length, num_labels=self._settings.num_labels
+        )
         known = {Objective.MACS: float(cost.macs), Objective.PARAMETERS: float(cost.parameters)}
         if score is not None:
             known[Objective.ACCURACY] = score.interval.estimate
         if measurement is not None:
             known[Objective.LATENCY] = ratio_interval(measurement.blocks).estimate
-        return {objective: known[objective] for objective in self._settings.objectives}
+        return {objective: known[objective] for objective in self._settings.request.objectives}
 
     def _fail(self, proposal: _Proposal, reason: str) -> None:
         note = TrialNote(architecture=proposal.arch.to_json(), role=proposal.role, failure=reason)

@@ -16,6 +16,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from device_lab.measurement import Block, Measurement, RunSettings
 from nas.documents import from_document, to_document
@@ -129,10 +130,7 @@ class Store:
             "created_at": _now(),
         }
         with self._connection() as connection:
-            if not connection.execute(
-                sa.select(_scores.c.arch_id).filter_by(settings_id=settings_id, arch_id=arch_id)
-            ).first():
-                connection.execute(sa.insert(_scores).values(row))
+            _insert_new(connection, _scores, [row])
 
     def find_measurements(
         self, *, device_id: str, settings: RunSettings, reference_arch_id: str
@@ -185,7 +183,10 @@ class Store:
     def save_block(self, measurement_id: int, block: Block) -> None:
         """Keep one finished block with all its samples, in one transaction."""
         with self._connection() as connection:
-            _insert_process_runs(connection, block)
+            # Candidates of one session share the references between them, so some runs are there already.
+            runs = (getattr(block, part) for part in _RUN_PARTS)
+            rows = [{"run_id": run.run_id, "document": json.dumps(to_document(run))} for run in runs]
+            _insert_new(connection, _process_runs, rows)
             connection.execute(
                 sa.insert(_blocks).values(
                     measurement_id=measurement_id,
@@ -244,13 +245,10 @@ def _settings_key(settings: RunSettings) -> str:
     return json.dumps(to_document(settings), sort_keys=True)
 
 
-def _insert_process_runs(connection: sa.Connection, block: Block) -> None:
-    runs = {run.run_id: run for run in (block.reference_before, block.candidate, block.reference_after)}
-    # Candidates of one session share the references between them, so some runs are there already.
-    present = connection.execute(sa.select(_process_runs.c.run_id).where(_process_runs.c.run_id.in_(runs))).scalars()
-    for run_id in runs.keys() - set(present):
-        document = json.dumps(to_document(runs[run_id]))
-        connection.execute(sa.insert(_process_runs).values(run_id=run_id, document=document))
+def _insert_new(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows; one whose key is there already stays as it is, whoever wrote it."""
+    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    connection.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
 def _now() -> str:

@@ -5,10 +5,8 @@ Exit codes: 0 done, 1 an expected error, 2 a wrong command line, 130 stopped by 
 
 from __future__ import annotations
 
-import os
 import sys
 
-import click
 import typer
 
 from device_lab.errors import DeviceLabError
@@ -41,21 +39,8 @@ for verb in (quickstart, search, report, show, measure, cost, spaces, devices, d
 def main() -> None:
     """Run the command line and exit."""
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does. Python would complain again while closing it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        app()
     except EXPECTED_ERRORS as error:
-        print(f"nas: error: {_one_line(error)}", file=sys.stderr)
-        code = 1
-    sys.exit(code or 0)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+        message = " ".join(str(error).split())
+        print(f"nas: error: {message}", file=sys.stderr)
+        sys.exit(1)

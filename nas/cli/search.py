@@ -1,0 +1,156 @@
+"""``nas search``: start a run, or go on with it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.cli.console import stderr
+from nas.cli.options import DEFAULT_RUNS_FOLDER, RunsFolder, Storage
+
+if TYPE_CHECKING:
+    from nas.records import Objective
+    from nas.runs import SearchRequest
+
+DEFAULT_NUM_TRIALS = 40
+
+
+def search(
+    run: Annotated[str, typer.Argument(help="name of the run; one that exists is resumed")],
+    *,
+    trials: Annotated[
+        int, typer.Option(min=1, help="distinct architectures the run shall have in all")
+    ] = DEFAULT_NUM_TRIALS,
+    space: Annotated[str | None, typer.Option(help="squeezebert, staged or grouped [default: grouped]")] = None,
+    task: Annotated[str | None, typer.Option(help="embedded-subj, or a GLUE task [default: embedded-subj]")] = None,
+    task_dir: Annotated[Path | None, typer.Option(help="folder with train.tsv and dev.tsv")] = None,
+    teacher: Annotated[str | None, typer.Option(help="small, minilm, or a checkpoint folder [default: small]")] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="of accuracy,latency,macs,parameters [default: accuracy,latency]")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random [default: tpe]")] = None,
+    evaluator: Annotated[str | None, typer.Option(help="how candidates are scored [default: distilled]")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="training steps of a candidate")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the whole run [default: 0]")] = None,
+    device: Annotated[str | None, typer.Option(help="where to time; see `nas devices` [default: host]")] = None,
+    runtime: Annotated[str | None, typer.Option(help="what executes the models [default: onnxruntime]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads of the runtime [default: 1]")] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option(min=4, max=512, help="tokens per example [default: 128]")
+    ] = None,
+    train_device: Annotated[str, typer.Option(help="where to train: cpu or cuda")] = "cpu",
+    runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
+    storage: Storage = None,
+) -> None:
+    """Search the space for networks on the accuracy-latency front, or go on with a run.
+
+    Ctrl-C stops it at any point; the same command goes on. Options left out of
+    that command are the run's own.
+
+    Example: nas search first --space grouped --trials 30
+    """
+    flags = {
+        "space": space,
+        "task": task,
+        "task_dir": str(task_dir.resolve()) if task_dir else None,
+        "teacher": teacher,
+        "objectives": _objectives(objectives) if objectives else None,
+        "sampler": sampler,
+        "evaluator": evaluator,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+        "runtime": runtime,
+        "num_threads": threads,
+        "sequence_length": sequence_length,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    place = Place(runs_folder=runs_folder, storage=storage, train_device=train_device)
+    run_search(run, given, num_trials=trials, place=place)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a run is kept, and what it trains on."""
+
+    runs_folder: Path
+    storage: str | None
+    train_device: str
+
+
+def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place) -> None:
+    """Search until the run has ``num_trials`` distinct architectures.
+
+    Args:
+        run: Name of the run.
+        given: The fields of a request that were asked for; the others are the run's own, or the defaults.
+        num_trials: Distinct architectures the run shall have.
+        place: Where.
+
+    Raises:
+        typer.Exit: With 130 on Ctrl-C, after saying how to go on.
+    """
+    from nas.cli.assembly import Workplace, open_device, prepare_search
+    from nas.cli.progress import TerminalObserver, show_progress
+    from nas.cli.stores import check_run_name, open_store
+    from nas.records import Objective
+    from nas.runs import hold_run
+
+    check_run_name(run)
+    with ExitStack() as stack:
+        stack.enter_context(hold_run(place.runs_folder / run))
+        store = stack.enter_context(open_store(run, runs_folder=place.runs_folder, storage=place.storage))
+        request = _request(run, given, store)
+        device = None
+        if Objective.LATENCY in request.objectives:
+            device = stack.enter_context(open_device(request.device, runtime=request.runtime))
+        progress = stack.enter_context(show_progress())
+        teacher_task = progress.add_task("teacher", total=None)
+        try:
+            prepared = prepare_search(
+                run,
+                request,
+                workplace=Workplace(runs_folder=place.runs_folder, train_device=place.train_device),
+                store=store,
+                device=device,
+                observer=TerminalObserver(progress, num_trials=num_trials),
+                on_teacher_step=lambda step, num_steps, _: progress.update(
+                    teacher_task, description="training the teacher", completed=step, total=num_steps
+                ),
+            )
+            progress.remove_task(teacher_task)
+            prepared.run(num_trials)
+        except KeyboardInterrupt:
+            stderr.print(f"stopped; nothing is lost. To go on: nas search {run}", markup=False)
+            raise typer.Exit(130) from None
+
+
+def _request(run: str, given: dict[str, Any], store: Any) -> SearchRequest:
+    """Complete a request from the run's own, or from the defaults if the run is new."""
+    from dataclasses import replace
+
+    from nas.runs import SearchRequest, find_settings, refuse_differences
+
+    existing = find_settings(store, run)
+    if existing is None:
+        return SearchRequest(**given)
+    wanted = replace(existing.request, **given)
+    refuse_differences(run, existing.request, wanted)
+    return existing.request
+
+
+def _objectives(text: str) -> tuple[Objective, ...]:
+    from nas.errors import SettingsError
+    from nas.records import Objective
+
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in list(Objective):
+            raise SettingsError(f"unknown objective {name!r} (known: {', '.join(Objective)})")
+    if len(set(names)) < len(names):
+        raise SettingsError(f"objectives {text!r} name one twice")
+    return tuple(Objective(name) for name in names)

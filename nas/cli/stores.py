@@ -1,0 +1,53 @@
+"""Where runs lie, and how their stores are opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nas.errors import SettingsError, StoreError
+from nas.store import Store, sqlite_url
+
+STORE_FILE = "store.db"
+# Beside the runs: what several of them share.
+ARTIFACTS_FOLDER = "artifacts"
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@contextmanager
+def open_store(name: str, *, runs_folder: Path, storage: str | None) -> Iterator[Store]:
+    """Open the store of the run called ``name``, or the shared one at the URL ``storage``."""
+    store = Store(storage or sqlite_url(runs_folder / name / STORE_FILE))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def open_existing_store(name: str, *, runs_folder: Path, storage: str | None) -> Iterator[Store]:
+    """Open the store of a run that must be there.
+
+    Raises:
+        StoreError: If there is no such run.
+    """
+    if storage is None and not (runs_folder / name / STORE_FILE).exists():
+        found = sorted(path.parent.name for path in runs_folder.glob(f"*/{STORE_FILE}"))
+        raise StoreError(f"no run {name!r} in folder {runs_folder} (runs: {', '.join(found) or 'none'})")
+    with open_store(name, runs_folder=runs_folder, storage=storage) as store:
+        yield store
+
+
+def check_run_name(name: str) -> None:
+    """Refuse a run name that cannot be a folder beside the shared ones.
+
+    Raises:
+        SettingsError: If it is not letters, digits, dots, dashes and underscores, or is reserved.
+    """
+    if not _RUN_NAME.fullmatch(name) or name == ARTIFACTS_FOLDER:
+        raise SettingsError(
+            f"run name {name!r} must be up to 64 letters, digits, '.', '-' or '_', begin with a letter or digit, "
+            f"and not be {ARTIFACTS_FOLDER!r}"
+        )

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import IntDistribution
+
+from device_lab.measurement import (
+    Backend,
+    Block,
+    Conditions,
+    DeviceInfo,
+    Interval,
+    Measurement,
+    ProcessRun,
+    Reason,
+    RunSettings,
+)
+from device_lab.statistics import PRECISIONS
+from nas.errors import StoreError
+from nas.records import Score
+from nas.store import Store, sqlite_url
+
+SETTINGS = RunSettings(runtime="engine", runtime_version="1.2", num_threads=2, sequence_length=8)
+SCORE = Score(
+    task="subj",
+    metric="accuracy",
+    evaluator="distilled",
+    interval=Interval(estimate=0.81, low=0.7, high=0.9),
+    metrics=(("accuracy", 0.81), ("f1", 0.5)),
+    num_examples=7,
+    duration_s=1.5,
+    weights_sha256=None,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(sqlite_url(tmp_path / "folder" / "store.db"))
+
+
+def process_run(number: int) -> ProcessRun:
+    return ProcessRun(
+        run_id=f"run{number}",
+        samples_ns=(number + 1, number + 20),
+        num_warmup_runs=number,
+        num_threads=2,
+        wall_ns=30 + number,
+        cpu_ns=50 + number,
+    )
+
+
+def blocks(count: int) -> tuple[Block, ...]:
+    """Blocks that share the references between them."""
+    return tuple(
+        Block(
+            index=i,
+            reference_before=process_run(2 * i),
+            candidate=process_run(2 * i + 1),
+            reference_after=process_run(2 * i + 2),
+        )
+        for i in range(count)
+    )
+
+
+def measurement(count: int = 3, precision: str = "coarse") -> Measurement:
+    return Measurement(
+        device=DeviceInfo(
+            device_id="phone", backend=Backend.HOST, model="m", soc="s", os_version="o", abi="a", num_cores=8
+        ),
+        settings=SETTINGS,
+        precision=PRECISIONS[precision],
+        model_sha256="model",
+        reference_sha256="reference",
+        blocks=blocks(count),
+        reason=Reason.NOISY_REFERENCE,
+        num_cooldowns=4,
+        conditions_before=Conditions(taken_at="before", readings=(("load", "?"),)),
+        conditions_after=Conditions(taken_at="after", readings=(("load", "0.5"), ("governor", "x"))),
+    )
+
+
+def begin(store: Store, precision: str = "coarse") -> tuple[int, tuple[Block, ...]]:
+    return store.begin_measurement(
+        device_id="phone", settings=SETTINGS, precision=precision, arch_id="arch", reference_arch_id="rule"
+    )
+
+
+def keep(store: Store, finished: Measurement) -> None:
+    measurement_id, _ = begin(store, finished.precision.name)
+    for block in finished.blocks:
+        store.save_block(measurement_id, block)
+    store.finish_measurement(measurement_id, finished)
+
+
+def test_a_measurement_comes_back_with_every_sample(store: Store) -> None:
+    keep(store, measurement())
+
+    found = Store(store.url).find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="rule")
+
+    assert found == {"arch": (measurement(),)}
+
+
+def test_measurements_come_from_coarse_to_fine(store: Store) -> None:
+    keep(store, measurement(2, "normal"))
+    keep(store, measurement(3, "coarse"))
+
+    found = store.find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="rule")
+
+    assert [each.precision.name for each in found["arch"]] == ["coarse", "normal"]
+
+
+def test_an_interrupted_measurement_goes_on_with_its_blocks(store: Store) -> None:
+    measurement_id, none_yet = begin(store)
+    for block in blocks(2):
+        store.save_block(measurement_id, block)
+
+    again, kept = begin(Store(store.url))
+
+    assert none_yet == ()
+    assert (again, kept) == (measurement_id, blocks(2))
+    assert store.find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="rule") == {}
+
+
+def test_a_measurement_belongs_to_its_device_settings_and_reference(store: Store) -> None:
+    keep(store, measurement())
+
+    assert store.find_measurements(device_id="other", settings=SETTINGS, reference_arch_id="rule") == {}
+    assert store.find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="dense") == {}
+    for change in ({"num_threads": 1}, {"runtime": "x"}, {"runtime_version": "2"}, {"sequence_length": 9}):
+        settings = replace(SETTINGS, **change)  # type: ignore[arg-type]  # each is a field of its own type
+        assert store.find_measurements(device_id="phone", settings=settings, reference_arch_id="rule") == {}
+
+
+def test_the_first_score_of_an_architecture_stays(store: Store) -> None:
+    store.save_score(SCORE, settings_id="settings", arch_id="arch")
+    store.save_score(replace(SCORE, metric="f1"), settings_id="settings", arch_id="arch")
+
+    assert store.find_score("settings", "arch") == SCORE
+    assert store.find_scores("settings") == {"arch": SCORE}
+    assert store.find_score("settings", "other") is None
+    assert store.find_score("other", "arch") is None
+
+
+def test_all_parameters_of_a_trial_are_written_together(store: Store) -> None:
+    study = optuna.create_study(storage=store.optuna_storage, study_name="s", directions=["minimize", "maximize"])
+    names = [f"layer{i}" for i in range(50)]
+
+    with store.optuna_storage.one_write_per_trial():
+        trial = study.ask()
+        for i, name in enumerate(names):
+            trial.suggest_int(name, 0, 50 + i)
+        other = Store(store.url)
+        seen_inside = optuna.load_study(study_name="s", storage=other.optuna_storage).get_trials()[0].params
+    seen_after = optuna.load_study(study_name="s", storage=Store(store.url).optuna_storage).get_trials()[0]
+
+    assert seen_inside == {}
+    assert seen_after.params == trial.params
+    assert seen_after.distributions["layer7"] == IntDistribution(0, 57)
+    assert len(seen_after.params) == 50
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_text("not a database, whatever its name says " * 20)
+
+    with pytest.raises(StoreError, match=r"store sqlite:///.*store\.db cannot be used: file is not a database"):
+        Store(sqlite_url(path))
+
+
+def test_a_store_of_a_newer_release_is_refused(store: Store, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "folder" / "store.db") as connection:
+        connection.execute("UPDATE nas_schema SET version = 99")
+    connection.close()
+
+    with pytest.raises(StoreError, match="has schema version 99, this release reads 1"):
+        Store(store.url)
+
+
+def test_a_full_disk_is_an_error_of_ours_and_loses_nothing(store: Store, tmp_path: Path) -> None:
+    store.save_score(SCORE, settings_id="settings", arch_id="arch")
+    path = tmp_path / "folder" / "store.db"
+    limited = Store(store.url)
+    with limited.optuna_storage.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def fill() -> None:
+        for i in range(500):
+            limited.save_score(SCORE, settings_id="x" * 60, arch_id=f"arch{i}")
+
+    with pytest.raises(StoreError, match=r"database or disk is full.*free disk space"):
+        fill()
+
+    assert path.exists()
+    assert Store(store.url).find_score("settings", "arch") == SCORE
+
+
+def test_two_processes_worth_of_writers_do_not_lose_a_block(store: Store) -> None:
+    measurement_id, _ = begin(store)
+    errors: list[Exception] = []
+
+    def write(part: tuple[Block, ...]) -> None:
+        own = Store(store.url)
+        try:
+            for block in part:
+                own.save_block(measurement_id, block)
+        except StoreError as error:
+            errors.append(error)
+
+    everything = blocks(24)
+    threads = [threading.Thread(target=write, args=(everything[i::3],)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    _, kept = begin(store)
+    assert errors == []
+    assert kept == everything
