@@ -1,0 +1,100 @@
+"""How often the protocol's intervals contain the truth, by simulated sessions of the real scheduling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from device_lab.errors import DeviceLabError
+from device_lab.measurement import ModelFile, Precision, Reason
+from device_lab.protocol import measure
+from device_lab.simulation import Scenario, SimulatedDevice
+from device_lab.statistics import ratio_interval
+
+_REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What many simulated sessions of one scenario came to.
+
+    ``covered`` and ``goal_met`` are shares of all intervals;
+    ``root_mean_square_error`` is that of the log ratio, ``duration_s`` the mean
+    simulated time for each candidate.
+    """
+
+    num_intervals: int
+    covered: float
+    goal_met: float
+    num_blocks: float
+    root_mean_square_error: float
+    duration_s: float
+
+
+def simulate_coverage(
+    scenario: Scenario,
+    *,
+    precision: Precision,
+    num_sessions: int,
+    num_candidates: int,
+    reference_s: float,
+    has_heat_gate: bool,
+    seed: int,
+) -> Coverage:
+    """Run sessions of fresh simulated devices, each with candidates of 0.4 to 1.6 times the reference.
+
+    Args:
+        scenario: What disturbs the devices.
+        precision: What the sessions aim at.
+        num_sessions: Devices simulated.
+        num_candidates: Candidates that share the references of one session.
+        reference_s: True time of one inference of the reference.
+        has_heat_gate: Whether the sessions know the cold baseline.
+        seed: Session ``i`` draws from the generator seeded with ``seed`` and ``i``.
+
+    Raises:
+        DeviceLabError: If a session ends in an error instead of an interval.
+    """
+    errors, covered, goal_met, num_blocks, duration_s = [], 0, 0, 0, 0.0
+    candidates = [_model(f"candidate {i}") for i in range(num_candidates)]
+    for session in range(num_sessions):
+        generator = np.random.default_rng([seed, session])
+        ratios = generator.uniform(0.4, 1.6, num_candidates)
+        times_s = {model.sha256: reference_s * ratio for model, ratio in zip(candidates, ratios, strict=True)}
+        device = SimulatedDevice({_REFERENCE: reference_s} | times_s, scenario=scenario, generator=generator)
+        outcomes = measure(
+            candidates,
+            reference=_model(_REFERENCE),
+            device=device,
+            num_threads=1,
+            precision=precision,
+            generator=generator,
+            cold_baseline_ns=reference_s * 1e9 if has_heat_gate else None,
+            clock=device,
+        )
+        duration_s += device.monotonic_s()
+        for ratio, outcome in zip(ratios.tolist(), outcomes, strict=True):
+            if isinstance(outcome, DeviceLabError):
+                raise outcome
+            interval = ratio_interval(outcome.blocks)
+            covered += interval.low <= ratio <= interval.high
+            goal_met += outcome.reason is Reason.GOAL_MET
+            num_blocks += len(outcome.blocks)
+            errors.append(math.log(interval.estimate / ratio))
+    return Coverage(
+        num_intervals=len(errors),
+        covered=covered / len(errors),
+        goal_met=goal_met / len(errors),
+        num_blocks=num_blocks / len(errors),
+        root_mean_square_error=math.sqrt(sum(error * error for error in errors) / len(errors)),
+        duration_s=duration_s / len(errors),
+    )
+
+
+def _model(name: str) -> ModelFile:
+    return ModelFile(
+        path=Path(name), sha256=name, sequence_length=1, batch_size=1, token_limit=1, expected_output=(0.0,)
+    )
