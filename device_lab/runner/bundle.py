@@ -136,10 +136,10 @@ def _bundle(home: Path, *, runtime: str, runtime_version: str, abi: str, loader:
 
 
 def _compiler(target: Target) -> str:
-    path = shutil.which(target.compiler)
-    if path is None:
-        raise RunnerBuildError(f"{target.compiler} is not installed; run `apt-get install {target.compiler_package}`")
-    return path
+    for name in target.compilers:
+        if path := shutil.which(name):
+            return path
+    raise RunnerBuildError(f"{target.compilers[0]} is not installed; run `apt-get install {target.compiler_package}`")
 
 
 def _libraries(engine: Engine, engine_root: Path, target: Target, compiler: str) -> dict[str, Path]:
@@ -147,10 +147,10 @@ def _libraries(engine: Engine, engine_root: Path, target: Target, compiler: str)
     libraries = {name: engine_root / path for path, name in engine.libraries}
     for name in target.system_libraries:
         # Answers with the bare name where it has no such file.
-        path = Path(_run([compiler, f"-print-file-name={name}"], action=f"ask {target.compiler} for {name}").strip())
+        path = Path(_run([compiler, f"-print-file-name={name}"], action=f"ask {compiler} for {name}").strip())
         if not path.is_absolute():
             raise RunnerBuildError(
-                f"{target.compiler} has no {name}; run `apt-get install --reinstall {target.compiler_package}`"
+                f"{compiler} knows no {name}; run `apt-get install --reinstall {target.compiler_package}`"
             )
         libraries[name] = path
     return libraries
@@ -162,7 +162,7 @@ def _digest_of_inputs(engine: Engine, target: Target, libraries: dict[str, Path]
         "engine": asdict(engine),
         "target": asdict(target),
         "flags": (*_COMPILE_FLAGS, *_LINK_FLAGS),
-        "compiler": _run([compiler, "--version"], action=f"ask {target.compiler} for its version"),
+        "compiler": _run([compiler, "--version"], action=f"ask {compiler} for its version"),
         "sources": {path.name: sha256_of(path) for path in sources},
         "libraries": {name: sha256_of(path) for name, path in libraries.items()},
     }

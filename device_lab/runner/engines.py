@@ -7,6 +7,8 @@ runner needs, and which compiler and system libraries go with them.
 from __future__ import annotations
 
 import importlib.metadata
+import platform
+import sys
 from dataclasses import dataclass
 
 from device_lab.errors import RunnerBuildError, RuntimeMissingError, UnknownRuntimeError
@@ -37,9 +39,23 @@ class Target:
 
     abi: str
     machine: str
-    compiler: str
-    compiler_package: str
     loader: str
+
+    @property
+    def compilers(self) -> tuple[str, ...]:
+        """Names of the compilers that make programs for it, the first found serves."""
+        cross = f"{self.machine}-linux-gnu-g++"
+        return (cross, "g++") if self.is_this_machine else (cross,)
+
+    @property
+    def compiler_package(self) -> str:
+        """Debian package that brings the compiler and the system libraries."""
+        return "g++" if self.is_this_machine else f"g++-{self.machine.replace('_', '-')}-linux-gnu"
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether programs for it run here as they are."""
+        return sys.platform == "linux" and platform.machine() == self.machine
 
     @property
     def system_libraries(self) -> tuple[str, ...]:
@@ -57,15 +73,23 @@ class Target:
 
 
 _TARGETS = (
-    Target(
-        abi="arm64-v8a",
-        machine="aarch64",
-        compiler="aarch64-linux-gnu-g++",
-        compiler_package="g++-aarch64-linux-gnu",
-        loader="ld-linux-aarch64.so.1",
-    ),
-    Target(abi="x86_64", machine="x86_64", compiler="g++", compiler_package="g++", loader="ld-linux-x86-64.so.2"),
+    Target(abi="arm64-v8a", machine="aarch64", loader="ld-linux-aarch64.so.1"),
+    Target(abi="x86_64", machine="x86_64", loader="ld-linux-x86-64.so.2"),
 )
+
+
+def host_target() -> Target:
+    """Return the target whose programs run on this machine.
+
+    Raises:
+        RunnerBuildError: If there is none.
+    """
+    for target in _TARGETS:
+        if target.is_this_machine:
+            return target
+    raise RunnerBuildError(
+        f"no runner can be built for {sys.platform} on {platform.machine()}; use runtime onnxruntime"
+    )
 
 
 def find_target(abi: str) -> Target:

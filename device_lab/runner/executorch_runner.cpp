@@ -5,11 +5,13 @@
 #include <executorch/runtime/core/error.h>
 #include <executorch/runtime/core/event_tracer.h>
 #include <executorch/runtime/platform/clock.h>
+#include <executorch/runtime/platform/platform.h>
 
 #include <time.h>
 
+#include <cstdio>
+
 #include <map>
-#include <mutex>
 
 #include "harness.h"
 
@@ -33,9 +35,22 @@ using executorch::extension::TensorPtr;
 
 constexpr char kMethod[] = "forward";
 
+// The engine explains an error in its log only.
+std::string last_log_error;
+
+void keep_log_error(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, size_t, const char* message,
+                    size_t length) {
+  if (level == et_pal_log_level_t::kError) last_log_error.assign(message, length);
+  // After a fatal message it aborts.
+  if (level == et_pal_log_level_t::kFatal) {
+    std::fprintf(stderr, "runner: error: executorch: %.*s\n", static_cast<int>(length), message);
+  }
+}
+
 void check(et::Error error, const std::string& action) {
-  if (error != et::Error::Ok)
-    throw std::runtime_error("executorch: " + action + " failed: " + et::to_string(error));
+  if (error == et::Error::Ok) return;
+  const std::string reason = last_log_error.empty() ? "" : " (" + last_log_error + ")";
+  throw std::runtime_error("executorch: " + action + " failed: " + et::to_string(error) + reason);
 }
 
 int64_t monotonic_ns() {
@@ -44,11 +59,10 @@ int64_t monotonic_ns() {
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-// Adds up the time of each event the engine announces.
+// Adds up the time of each operator the engine announces: kernels of its own, and those of its delegate.
 class Tracer : public et::EventTracer {
  public:
-  std::vector<OperatorTime> times() {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<OperatorTime> times() const {
     std::vector<OperatorTime> times;
     for (const auto& named : times_) times.push_back(named.second);
     return times;
@@ -58,20 +72,26 @@ class Tracer : public et::EventTracer {
     return begin(name, chain, handle, et::DelegateDebugIdType::kNone);
   }
 
-  et::EventTracerEntry start_profiling_delegate(const char* name, et::DelegateDebugIntId index) override {
-    const std::string fallback = "delegate " + std::to_string(index);
-    return begin(name == nullptr ? fallback.c_str() : name, -1, 0, et::DelegateDebugIdType::kStr);
+  void end_profiling(et::EventTracerEntry entry) override {
+    const std::string name = end(entry);
+    // Other events are whole methods and delegates; their operators would count twice.
+    if (name.rfind(kKernelPrefix, 0) == 0) add(name.substr(sizeof kKernelPrefix - 1), "kernel", elapsed_ns_);
   }
 
-  void end_profiling(et::EventTracerEntry entry) override { end(entry); }
+  et::EventTracerEntry start_profiling_delegate(const char* name, et::DelegateDebugIntId index) override {
+    return begin(delegate_name(name, index), -1, 0, et::DelegateDebugIdType::kStr);
+  }
 
-  void end_profiling_delegate(et::EventTracerEntry entry, const void*, size_t) override { end(entry); }
+  void end_profiling_delegate(et::EventTracerEntry entry, const void*, size_t) override {
+    const std::string name = end(entry);
+    add(name, "delegate", elapsed_ns_);
+  }
 
   void log_profiling_delegate(const char* name, et::DelegateDebugIntId index, et_timestamp_t start,
                               et_timestamp_t stop, const void*, size_t) override {
-    const et_tick_ratio_t ratio = et_pal_ticks_to_ns_multiplier();
-    const int64_t ns = static_cast<int64_t>((stop - start) * ratio.numerator / ratio.denominator);
-    add(name == nullptr ? "delegate " + std::to_string(index) : name, "delegate", ns);
+    const et_tick_ratio_t ratio = et::pal_ticks_to_ns_multiplier();
+    add(delegate_name(name, index), "delegate",
+        static_cast<int64_t>((stop - start) * ratio.numerator / ratio.denominator));
   }
 
   void create_event_block(const char*) override {}
@@ -97,36 +117,34 @@ class Tracer : public et::EventTracer {
   void set_delegation_intermediate_output_filter(et::EventTracerFilterBase*) override {}
 
  private:
+  static constexpr char kKernelPrefix[] = "native_call_";
+
   struct Open {
     std::string name;
-    std::string type;
     int64_t begin_ns;
   };
 
-  et::EventTracerEntry begin(const char* name, et::ChainID chain, et::DebugHandle handle,
+  static std::string delegate_name(const char* name, et::DelegateDebugIntId index) {
+    return name == nullptr ? "delegate " + std::to_string(index) : name;
+  }
+
+  et::EventTracerEntry begin(const std::string& name, et::ChainID chain, et::DebugHandle handle,
                              et::DelegateDebugIdType kind) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const char* const type = kind == et::DelegateDebugIdType::kNone ? "event" : "delegate";
     const int64_t id = next_id_++;
-    open_[id] = {name, type, monotonic_ns()};
+    open_[id] = {name, monotonic_ns()};
     return {id, chain, handle, 0, kind};
   }
 
-  void end(const et::EventTracerEntry& entry) {
+  // Closes an event and returns its name.
+  std::string end(const et::EventTracerEntry& entry) {
     const int64_t end_ns = monotonic_ns();
-    Open open;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      const auto found = open_.find(entry.event_id);
-      if (found == open_.end()) return;
-      open = found->second;
-      open_.erase(found);
-    }
-    add(open.name, open.type, end_ns - open.begin_ns);
+    const Open open = open_.at(entry.event_id);
+    open_.erase(entry.event_id);
+    elapsed_ns_ = end_ns - open.begin_ns;
+    return open.name;
   }
 
   void add(const std::string& name, const std::string& type, int64_t ns) {
-    const std::lock_guard<std::mutex> lock(mutex_);
     OperatorTime& time = times_[name];
     time.name = name;
     time.type = type;
@@ -134,10 +152,10 @@ class Tracer : public et::EventTracer {
     time.total_ns += ns;
   }
 
-  std::mutex mutex_;
   std::map<std::string, OperatorTime> times_;
   std::map<int64_t, Open> open_;
   int64_t next_id_ = 0;
+  int64_t elapsed_ns_ = 0;
 };
 
 class ExecutorchEngine : public Engine {
@@ -150,6 +168,7 @@ class ExecutorchEngine : public Engine {
     std::unique_ptr<Tracer> tracer = options.mode == Mode::kProfile ? std::make_unique<Tracer>() : nullptr;
     tracer_ = tracer.get();
     module_ = std::make_unique<Module>(options.model, Module::LoadMode::Mmap, std::move(tracer));
+    check(module_->load(et::Program::Verification::InternalConsistency), "loading " + options.model);
     check(module_->load_method(kMethod), "loading " + options.model);
     const auto meta = module_->method_meta(kMethod);
     check(meta.error(), "reading " + options.model);
@@ -203,6 +222,9 @@ class ExecutorchEngine : public Engine {
 
 }  // namespace
 
-std::unique_ptr<Engine> load_engine(const Options& options) { return std::make_unique<ExecutorchEngine>(options); }
+std::unique_ptr<Engine> load_engine(const Options& options) {
+  et::register_pal(et::PalImpl::create(keep_log_error, __FILE__));
+  return std::make_unique<ExecutorchEngine>(options);
+}
 
 }  // namespace runner

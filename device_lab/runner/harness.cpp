@@ -222,8 +222,9 @@ std::string profile(Engine& engine, const Options& options) {
 }
 
 int fail(const std::exception& error, int exit_status) {
+  // An engine quotes the bytes of a broken model; the line must stay one line of text.
   std::string message = error.what();
-  std::replace(message.begin(), message.end(), '\n', ' ');
+  std::replace_if(message.begin(), message.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
   std::fprintf(stderr, "runner: error: %s\n", message.c_str());
   return exit_status;
 }

@@ -35,7 +35,7 @@ namespace runner::ort {
 // The version that brought AddExternalInitializersFromFilesInMemory, the youngest function here.
 constexpr uint32_t kApiVersion = 18;
 
-constexpr int kLogErrors = 3;
+constexpr int kLogFatal = 4;
 constexpr int kArenaAllocator = 1;
 constexpr int kDefaultMemory = 0;
 constexpr int kFloat = 1;

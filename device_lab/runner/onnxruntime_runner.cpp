@@ -88,7 +88,7 @@ class OnnxRuntimeEngine : public Engine {
       : ids_(token_ids(options)),
         ones_(ids_.size(), 1),
         zeros_(ids_.size(), 0),
-        env_(create<Env, ort::CreateEnv>(ort::kLogErrors, "runner")) {
+        env_(create<Env, ort::CreateEnv>(ort::kLogFatal, "runner")) {
     const SessionOptions session_options = create<SessionOptions, ort::CreateSessionOptions>();
     call<ort::SetIntraOpNumThreads>(session_options.get(), options.num_threads);
     call<ort::SetInterOpNumThreads>(session_options.get(), 1);

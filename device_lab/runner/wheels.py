@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import platform
 import subprocess
 import sys
 import tempfile
@@ -36,7 +35,7 @@ def engine_folder(engine: Engine, target: Target, *, cache_folder: Path) -> Path
 
 def _installed_folder(engine: Engine, target: Target) -> Path | None:
     """Return the folder the package is installed in, or None where it does not serve."""
-    if sys.platform != "linux" or platform.machine() != target.machine:
+    if not target.is_this_machine:
         return None
     try:
         distribution = importlib.metadata.distribution(engine.package)

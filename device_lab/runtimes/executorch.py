@@ -1,0 +1,77 @@
+"""ExecuTorch with its XNNPACK kernels, the second runtime.
+
+Exporting a program needs the optional package ``executorch``. Running one does
+not: the compiled runner is linked with the libraries of the official wheel.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_lab.errors import RuntimeMissingError
+from device_lab.files import write_atomically
+from device_lab.measurement import ModelFile
+from device_lab.runner.bundle import build_bundle, default_cache_folder
+from device_lab.runner.contract import RunnerArguments, RunRequest
+from device_lab.runner.engines import EXECUTORCH_VERSION, host_target
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Executorch:
+    """Executes ``.pte`` files by the compiled runner. See `device_lab.runtimes.Runtime`."""
+
+    name = "executorch"
+    version = EXECUTORCH_VERSION
+
+    def __init__(self, *, cache_folder: Path | None = None) -> None:
+        self._cache_folder = cache_folder or default_cache_folder()
+
+    def host_command(self, model: ModelFile, request: RunRequest) -> list[str]:
+        """Return the command that runs ``model`` once in a fresh process on this machine; build the runner if need be.
+
+        Raises:
+            RunnerBuildError: If the runner cannot be built here.
+        """
+        bundle = build_bundle(self.name, abi=host_target().abi, cache_folder=self._cache_folder)
+        arguments = RunnerArguments(
+            model=str(model.path),
+            num_threads=request.num_threads,
+            sequence_length=model.sequence_length,
+            batch_size=model.batch_size,
+            token_limit=model.token_limit,
+            min_runs=request.min_runs,
+            min_timed_s=request.min_timed_s,
+            max_warmup_s=request.max_warmup_s,
+        )
+        return [*bundle.command(bundle.folder), *arguments.to_argv()]
+
+
+def write_program(network: nn.Module, path: Path, *, example_inputs: tuple[Tensor, ...]) -> None:
+    """Export a network as an ExecuTorch program for XNNPACK, of the shape of ``example_inputs``, atomically.
+
+    Raises:
+        RuntimeMissingError: If the package executorch is not installed.
+        OSError: If the file cannot be written.
+    """
+    with warnings.catch_warnings():
+        # The exporter warns about its own use of torch; nothing in it concerns the network.
+        warnings.simplefilter("ignore")
+        try:
+            exir = importlib.import_module("executorch.exir")
+            xnnpack = importlib.import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+        except ImportError as error:
+            raise RuntimeMissingError(
+                "exporting for runtime executorch needs its package; run `pip install 'pocketbert[executorch]'`"
+            ) from error
+        import torch
+
+        with torch.no_grad():
+            traced = torch.export.export(network.eval(), example_inputs)
+            lowered = exir.to_edge_transform_and_lower(traced, partitioner=[xnnpack.XnnpackPartitioner()])
+            program = lowered.to_executorch()
+    write_atomically(path, bytes(program.buffer))
