@@ -1,0 +1,217 @@
+"""The answers of a report, computed once: front, certainty, progress, what to ship."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from device_lab.measurement import Interval, ProcessRun
+from device_lab.statistics import (
+    INTERVAL_FACTOR,
+    Percentiles,
+    block_log_ratio,
+    candidate_runs,
+    kept_blocks,
+    percentiles_ms,
+    reference_runs,
+)
+from nas.records import Objective, Role, Run
+from reports.errors import EmptyRunError
+from reports.evidence import Bench, Evidence, Gathered, gather
+from reports.front import Bools, Floats, front_probability, hypervolume_history, knee, non_dominated
+
+NUM_RESAMPLES = 500
+KNEE_RULE = (
+    "the front model nearest to the ideal corner, after scaling every objective to run from the best to the worst "
+    "of the front"
+)
+SHIP_RULE = "the cheapest front model that scores at least as well as SqueezeBERT's rule"
+# Costs of the hypervolume's reference point, in units of SqueezeBERT's rule; its accuracy is 0.
+REFERENCE_COST = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysis:
+    """A run with everything a page, a table or a figure shows of it.
+
+    Shapes: n = compared trials, d = objectives. ``losses`` (n, d),
+    ``on_front``, ``probability`` and ``hypervolume`` (n,) follow ``compared``,
+    which is in trial order. ``probability`` is that of being on the front.
+    ``hypervolume`` is a share of the box between the ideal and
+    ``reference_losses`` (d,). ``milliseconds`` are by trial number, with
+    meaningful bounds for the front and the references only.
+    """
+
+    run: Run
+    bench: Bench | None
+    objectives: tuple[Objective, ...]
+    notices: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    compared: tuple[Evidence, ...]
+    losses: Floats
+    on_front: Bools
+    probability: Floats
+    reference_losses: Floats
+    hypervolume: Floats
+    knee: Evidence | None
+    ship: Evidence | None
+    squeezebert: Evidence | None
+    dense: Evidence | None
+    milliseconds: Mapping[int, Percentiles]
+
+    @property
+    def front(self) -> tuple[Evidence, ...]:
+        """The non-dominated trials, cheapest first."""
+        members = (item for item, is_member in zip(self.compared, self.on_front, strict=True) if is_member)
+        return tuple(sorted(members, key=lambda item: item.value(self.cost) or 0.0))
+
+    @property
+    def cost(self) -> Objective:
+        """The objective a model is paid with: the first that is not accuracy."""
+        return next((o for o in self.objectives if o is not Objective.ACCURACY), Objective.MACS)
+
+    @property
+    def metric(self) -> str:
+        """Name of the score's metric, ``"accuracy"`` while nothing is scored."""
+        return next((item.trial.score.metric for item in self.evidence if item.trial.score is not None), "accuracy")
+
+    @property
+    def probabilities(self) -> dict[int, float]:
+        """The probability of being on the front, by number of the compared trial."""
+        return {item.trial.number: float(p) for item, p in zip(self.compared, self.probability, strict=True)}
+
+
+def analyse(run: Run) -> Analysis:
+    """Return the answers of a report on ``run``; the same run gives the same answers.
+
+    Raises:
+        EmptyRunError: If the run has no trials.
+    """
+    if not run.trials:
+        raise EmptyRunError(run=run.name)
+    gathered = gather(run)
+    compared = tuple(item for item in gathered.evidence if item.left_out is None)
+    generator = np.random.default_rng(run.seed)
+    losses = _losses(compared, gathered.objectives)
+    on_front = non_dominated(losses)
+    resampled = _resampled_losses(compared, losses, gathered.objectives, generator)
+    front = [item for item, is_member in zip(compared, on_front, strict=True) if is_member]
+    balanced = front[knee(losses[on_front])] if front else None
+    squeezebert = _with_role(compared, Role.SQUEEZEBERT_RULE)
+    dense = _with_role(compared, Role.DENSE_TEACHER)
+    reference = _reference_losses(gathered, losses, squeezebert)
+    precise = {item.trial.number for item in (*front, squeezebert, dense) if item is not None}
+    return Analysis(
+        run=run,
+        bench=gathered.bench,
+        objectives=gathered.objectives,
+        notices=gathered.notices,
+        evidence=gathered.evidence,
+        compared=compared,
+        losses=losses,
+        on_front=on_front,
+        probability=front_probability(resampled),
+        reference_losses=reference,
+        hypervolume=hypervolume_history(losses, reference=reference) / np.prod(reference),
+        knee=balanced,
+        ship=_choose_to_ship(front, squeezebert, gathered.objectives) or balanced,
+        squeezebert=squeezebert,
+        dense=dense,
+        milliseconds=_milliseconds(gathered, precise, generator),
+    )
+
+
+def _losses(compared: tuple[Evidence, ...], objectives: tuple[Objective, ...]) -> Floats:
+    """Return the objectives of each trial as losses (n, d)."""
+    losses = np.empty((len(compared), len(objectives)))
+    for i, item in enumerate(compared):
+        for j, objective in enumerate(objectives):
+            # A compared trial has every objective; NaN would show if that broke.
+            value = item.value(objective)
+            losses[i, j] = np.nan if value is None else _loss(objective, value)
+    return losses
+
+
+def _loss(objective: Objective, value: float) -> float:
+    return 1 - value if objective is Objective.ACCURACY else value
+
+
+def _resampled_losses(
+    compared: tuple[Evidence, ...],
+    losses: Floats,
+    objectives: tuple[Objective, ...],
+    generator: np.random.Generator,
+) -> Floats:
+    """Draw the losses anew (r, n, d): ratios by bootstrap of their kept blocks, accuracies around their interval."""
+    resampled = np.repeat(losses[np.newaxis], NUM_RESAMPLES, axis=0)
+    for i, item in enumerate(compared):
+        for j, objective in enumerate(objectives):
+            if objective is Objective.ACCURACY and item.accuracy is not None:
+                resampled[:, i, j] = 1 - _accuracy_draws(item.accuracy, generator)
+            elif objective is Objective.LATENCY and item.trial.role is not Role.SQUEEZEBERT_RULE:
+                resampled[:, i, j] = _ratio_draws(item, generator)
+    return resampled
+
+
+def _accuracy_draws(interval: Interval, generator: np.random.Generator) -> Floats:
+    # Only the interval of the bootstrap over examples is stored, so its normal approximation stands in for it.
+    deviation = (interval.high - interval.low) / 2 / NormalDist().inv_cdf((1 + interval.level) / 2)
+    return generator.normal(interval.estimate, deviation, size=NUM_RESAMPLES)
+
+
+def _ratio_draws(item: Evidence, generator: np.random.Generator) -> Floats:
+    blocks = kept_blocks(item.measurement.blocks) if item.measurement is not None else ()
+    log_ratios = np.array([block_log_ratio(block) for block in blocks])
+    means = log_ratios[generator.integers(len(blocks), size=(NUM_RESAMPLES, len(blocks)))].mean(axis=1)
+    centre = log_ratios.mean()
+    return np.asarray(np.exp(centre + INTERVAL_FACTOR * (means - centre)))
+
+
+def _reference_losses(gathered: Gathered, losses: Floats, squeezebert: Evidence | None) -> Floats:
+    """Accuracy 0 and twice the cost of SqueezeBERT's rule, or of the dearest trial where the rule is missing."""
+    reference = np.ones(len(gathered.objectives))
+    for j, objective in enumerate(gathered.objectives):
+        if objective is Objective.ACCURACY:
+            continue
+        own = squeezebert.value(objective) if squeezebert is not None else None
+        reference[j] = REFERENCE_COST * (own if own is not None else losses[:, j].max(initial=1.0))
+    return reference
+
+
+def _with_role(compared: tuple[Evidence, ...], role: Role) -> Evidence | None:
+    return next((item for item in compared if item.trial.role is role), None)
+
+
+def _choose_to_ship(
+    front: list[Evidence], squeezebert: Evidence | None, objectives: tuple[Objective, ...]
+) -> Evidence | None:
+    costs = [objective for objective in objectives if objective is not Objective.ACCURACY]
+    if squeezebert is None or squeezebert.accuracy is None or not costs or len(objectives) == len(costs):
+        return None
+    floor = squeezebert.accuracy.estimate
+    good_enough = [item for item in front if item.accuracy is not None and item.accuracy.estimate >= floor]
+    return min(good_enough, key=lambda item: item.value(costs[0]) or 0.0, default=None)
+
+
+def _milliseconds(gathered: Gathered, precise: set[int], generator: np.random.Generator) -> dict[int, Percentiles]:
+    milliseconds = {}
+    for item in gathered.evidence:
+        runs = _timed_runs(item, gathered)
+        if runs:
+            num_resamples = 1000 if item.trial.number in precise else 1
+            milliseconds[item.trial.number] = percentiles_ms(runs, generator=generator, num_resamples=num_resamples)
+    return milliseconds
+
+
+def _timed_runs(item: Evidence, gathered: Gathered) -> tuple[ProcessRun, ...]:
+    if item.measurement is not None:
+        return candidate_runs(kept_blocks(item.measurement.blocks))
+    if item.trial.role is not Role.SQUEEZEBERT_RULE:
+        return ()
+    # Not timed on its own, the rule is the reference of every other trial; the finest session speaks for it.
+    sessions = [other.measurement for other in gathered.evidence if other.measurement is not None]
+    finest = max(sessions, key=lambda session: len(session.blocks), default=None)
+    return reference_runs(kept_blocks(finest.blocks)) if finest is not None else ()

@@ -1,0 +1,149 @@
+"""A run as one JSON document, raw blocks included, so that every number can be recomputed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain
+
+from device_lab.measurement import Backend, Interval, Measurement, ProcessRun
+from device_lab.statistics import INTERVAL_FACTOR, LEVEL, MAX_REFERENCE_CHANGE
+from reports.analysis import KNEE_RULE, NUM_RESAMPLES, SHIP_RULE, Analysis
+from reports.evidence import Bench, Evidence
+
+SCHEMA_VERSION = 1
+
+
+def to_json(analysis: Analysis) -> str:
+    """Return settings, answers, trials and all raw samples of a run as JSON.
+
+    ``processes`` maps the id of each process to its samples in nanoseconds;
+    the blocks of a measurement name the ids of its three processes. Times from
+    an emulated processor are left out.
+    """
+    run = analysis.run
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "run": {
+            "name": run.name,
+            "space": run.space,
+            "task": run.task,
+            "objectives": run.objectives,
+            "sampler": run.sampler,
+            "evaluator": run.evaluator,
+            "seed": run.seed,
+            "teacher": run.teacher,
+            "created_at": run.created_at,
+            "versions": dict(run.versions),
+        },
+        "bench": _bench(analysis.bench) if analysis.bench else None,
+        "method": {
+            "level": LEVEL,
+            "max_reference_change": MAX_REFERENCE_CHANGE,
+            "interval_factor": INTERVAL_FACTOR,
+            "num_resamples": NUM_RESAMPLES,
+            "knee_rule": KNEE_RULE,
+            "ship_rule": SHIP_RULE,
+        },
+        "answers": {
+            "objectives": analysis.objectives,
+            "notices": analysis.notices,
+            "front": [item.trial.number for item in analysis.front],
+            "knee": analysis.knee.trial.number if analysis.knee else None,
+            "ship": analysis.ship.trial.number if analysis.ship else None,
+        },
+        "hypervolume": {
+            "reference_losses": dict(zip(analysis.objectives, analysis.reference_losses.tolist(), strict=True)),
+            "history": [
+                [item.trial.number, share]
+                for item, share in zip(analysis.compared, analysis.hypervolume.tolist(), strict=True)
+            ],
+        },
+        "trials": [_trial(item, analysis) for item in analysis.evidence],
+        "processes": {run_id: _process(process) for run_id, process in processes(analysis).items()},
+    }
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+
+def shown_measurements(item: Evidence) -> tuple[Measurement, ...]:
+    """Return the measurements of a trial a report may show: all but those on an emulated processor."""
+    return tuple(m for m in item.trial.measurements if m.device.backend is not Backend.QEMU)
+
+
+def processes(analysis: Analysis) -> dict[str, ProcessRun]:
+    """Return every process of the shown measurements by its id, each once though blocks share references."""
+    return {process.run_id: process for item in analysis.evidence for process in _processes_of(item)}
+
+
+def _processes_of(item: Evidence) -> Iterator[ProcessRun]:
+    blocks = chain.from_iterable(measurement.blocks for measurement in shown_measurements(item))
+    for block in blocks:
+        yield from (block.reference_before, block.candidate, block.reference_after)
+
+
+def _bench(bench: Bench) -> dict[str, object]:
+    return {"label": bench.label, **asdict(bench)}
+
+
+def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
+    trial = item.trial
+    percentiles = analysis.milliseconds.get(trial.number)
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "role": trial.role,
+        "arch_id": trial.architecture.arch_id,
+        "architecture": asdict(trial.architecture),
+        "cost": asdict(trial.cost),
+        "accuracy": _interval(item.accuracy),
+        "ratio": _interval(item.ratio),
+        # Bounds are drawn for the front and the references only; elsewhere they would be noise.
+        "estimates_ms": {name: value["estimate"] for name, value in asdict(percentiles).items()}
+        if percentiles
+        else None,
+        "probability": analysis.probabilities.get(trial.number),
+        "left_out": item.left_out,
+        "same_as": trial.same_as,
+        "failure": trial.failure,
+        "duration_s": trial.duration_s,
+        "score": asdict(trial.score) | {"metrics": dict(trial.score.metrics)} if trial.score else None,
+        "measurements": [_measurement(measurement) for measurement in shown_measurements(item)],
+    }
+
+
+def _measurement(measurement: Measurement) -> dict[str, object]:
+    return {
+        "device": asdict(measurement.device),
+        "settings": asdict(measurement.settings),
+        "precision": asdict(measurement.precision),
+        "model_sha256": measurement.model_sha256,
+        "reference_sha256": measurement.reference_sha256,
+        "reason": measurement.reason,
+        "num_cooldowns": measurement.num_cooldowns,
+        "conditions_before": asdict(measurement.conditions_before),
+        "conditions_after": asdict(measurement.conditions_after),
+        "blocks": [
+            {
+                "index": block.index,
+                "reference_before": block.reference_before.run_id,
+                "candidate": block.candidate.run_id,
+                "reference_after": block.reference_after.run_id,
+            }
+            for block in measurement.blocks
+        ],
+    }
+
+
+def _process(process: ProcessRun) -> dict[str, object]:
+    return {
+        "samples_ns": process.samples_ns,
+        "num_warmup_runs": process.num_warmup_runs,
+        "num_threads": process.num_threads,
+        "wall_ns": process.wall_ns,
+        "cpu_ns": process.cpu_ns,
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, object] | None:
+    return asdict(interval) if interval else None

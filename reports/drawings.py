@@ -1,0 +1,133 @@
+"""Which figures a run deserves, each with the words that stand in for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from nas.records import Objective
+from reports import text
+from reports.analysis import Analysis
+from reports.figures import axis_label, flops_figure, front_figure, hypervolume_figure, plane
+from reports.layer_figures import MAX_PANELS, groups_figure, reference_figure
+from reports.tables import model_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawing:
+    """A figure with its file name, the text that replaces it for who cannot see it, and its caption."""
+
+    name: str
+    figure: Figure
+    alternative: str
+    caption: str
+
+
+def drawings(analysis: Analysis) -> dict[str, Drawing]:
+    """Return the figures of a report by name; one that would be empty is not among them."""
+    drawn = (_front(analysis), _hypervolume(analysis), _flops(analysis), _groups(analysis), _reference(analysis))
+    return {drawing.name: drawing for drawing in drawn if drawing is not None}
+
+
+def _front(analysis: Analysis) -> Drawing | None:
+    axes = plane(analysis)
+    if axes is None:
+        return None
+    x, y = axes
+    front = analysis.front
+    cheapest, dearest = front[0], front[-1]
+    ends = " to ".join(
+        f"{model_name(item)} at {text.objective_value(x, item.interval(x))}, "
+        f"{text.objective_value(y, item.interval(y))}"
+        for item in ((cheapest, dearest) if cheapest is not dearest else (cheapest,))
+    )
+    others = [objective.value for objective in analysis.objectives if objective not in axes]
+    also = f" Models off the steps are on the front by {' and '.join(others)}." if others else ""
+    return Drawing(
+        name="front",
+        figure=front_figure(analysis, x=x, y=y),
+        alternative=(
+            f"{axis_label(analysis, y)} over {axis_label(analysis, x)} of {len(analysis.compared)} models; "
+            f"{len(front)} are on the front, from {ends}."
+        ),
+        caption=(
+            f"Bars are 95 % intervals. Blue: on the front; the steps join its best in these two.{also} "
+            "Grey: something else is as good in everything and better in something. "
+            "Diamond: SqueezeBERT's rule. Square: dense teacher."
+        ),
+    )
+
+
+def _hypervolume(analysis: Analysis) -> Drawing | None:
+    if len(analysis.hypervolume) < 2:
+        return None
+    corner = ", ".join(
+        f"{objective.value} {_corner(objective, float(loss))}"
+        for objective, loss in zip(analysis.objectives, analysis.reference_losses, strict=True)
+    )
+    return Drawing(
+        name="hypervolume",
+        figure=hypervolume_figure(analysis),
+        alternative=(
+            f"Hypervolume over {len(analysis.hypervolume)} distinct architectures; it ends at "
+            f"{100 * analysis.hypervolume[-1]:.1f} % of the box."
+        ),
+        caption=(
+            "How much of the box between the ideal and a fixed reference point "
+            f"({corner}) the models found so far dominate; repeats are not counted."
+        ),
+    )
+
+
+def _corner(objective: Objective, loss: float) -> str:
+    match objective:
+        case Objective.ACCURACY:
+            return f"{1 - loss:g}"
+        case Objective.LATENCY:
+            return f"ratio {loss:g}"
+        case _:
+            return text.count(loss)
+
+
+def _flops(analysis: Analysis) -> Drawing | None:
+    figure = flops_figure(analysis)
+    if figure is None or analysis.bench is None:
+        return None
+    return Drawing(
+        name="flops",
+        figure=figure,
+        alternative=(
+            f"Latency ratio on {analysis.bench.label} over GFLOPs with a straight line, "
+            "and below it how far each model lies off the line."
+        ),
+        caption="FLOPs explain what lies on the line; a model above it is slower than its FLOPs promise.",
+    )
+
+
+def _groups(analysis: Analysis) -> Drawing | None:
+    figure = groups_figure(analysis)
+    if figure is None:
+        return None
+    thinned = f" {MAX_PANELS} of {len(analysis.front)} are drawn." if len(analysis.front) > MAX_PANELS else ""
+    return Drawing(
+        name="groups",
+        figure=figure,
+        alternative="Group counts of the front's models, layer by layer; the cards hold the same as tables.",
+        caption=(
+            "Groups of the six position-wise layers, from yellow (1, dense) to dark blue (many); "
+            f"at the right heads and FFN width. Cheapest model first.{thinned}"
+        ),
+    )
+
+
+def _reference(analysis: Analysis) -> Drawing | None:
+    figure = reference_figure(analysis)
+    if figure is None or analysis.bench is None:
+        return None
+    return Drawing(
+        name="reference",
+        figure=figure,
+        alternative=f"Median time of every process of the reference on {analysis.bench.label}, in the order run.",
+        caption="A drift here is heat or other work on the device; ratios cancel what is slow, not what is sudden.",
+    )

@@ -1,0 +1,105 @@
+"""The data a page carries for its script and for readers who want to check it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+from scipy.special import stdtrit
+
+from device_lab.measurement import Interval, ProcessRun
+from device_lab.statistics import INTERVAL_FACTOR, LEVEL, kept_blocks, process_median_ns
+from reports.analysis import Analysis
+from reports.document import processes
+from reports.evidence import Evidence
+from reports.tables import model_name
+
+# A page has to stay small enough to mail: beyond this it keeps every median, and report.json the samples.
+MAX_SAMPLES = 80_000
+MAX_KEPT_BLOCKS = 200
+
+
+def page_data(analysis: Analysis) -> Markup:
+    """Return what the page's script works on, as JSON that is safe inside a script element.
+
+    ``blocks`` lists, for each trial with a ratio, positions in ``medians_ns`` of the
+    reference before, the candidate and the reference after, and whether the
+    block was kept. ``half_width_factors`` by number of kept blocks turn their
+    standard deviation into the half-width of the log ratio. ``samples_gzip``
+    holds the sorted samples of every process as differences, if they are few
+    enough.
+    """
+    by_id = processes(analysis)
+    positions = {run_id: i for i, run_id in enumerate(by_id)}
+    front = {item.trial.number for item in analysis.front}
+    document = {
+        "points": [item.trial.number for item in analysis.compared],
+        "trials": {item.trial.number: _trial(item, analysis, front=front) for item in analysis.evidence},
+        "metric": analysis.metric,
+        "backend": analysis.bench.label if analysis.bench else None,
+        "medians_ns": [process_median_ns(process) for process in by_id.values()],
+        "blocks": {item.trial.number: _blocks(item, positions) for item in analysis.evidence if item.measurement},
+        "half_width_factors": _half_width_factors(),
+        "samples_gzip": _samples(tuple(by_id.values())),
+    }
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"))
+    # Inside a script element only these could end it or start a comment.
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _trial(item: Evidence, analysis: Analysis, *, front: set[int]) -> dict[str, object]:
+    percentiles = analysis.milliseconds.get(item.trial.number)
+    return {
+        "name": model_name(item),
+        "accuracy": _rounded(item.accuracy),
+        "ratio": _rounded(item.ratio),
+        "ms": [round(p.estimate, 4) for p in (percentiles.p50, percentiles.p90, percentiles.p99)]
+        if percentiles
+        else None,
+        "macs": item.trial.cost.macs,
+        "parameters": item.trial.cost.parameters,
+        "front": item.trial.number in front,
+        "probability": analysis.probabilities.get(item.trial.number),
+    }
+
+
+def _rounded(interval: Interval | None) -> list[float] | None:
+    return [round(value, 6) for value in (interval.estimate, interval.low, interval.high)] if interval else None
+
+
+def _blocks(item: Evidence, positions: Mapping[str, int]) -> list[list[int]]:
+    blocks = item.measurement.blocks if item.measurement else ()
+    kept = {block.index for block in kept_blocks(blocks)}
+    return [
+        [
+            positions[block.reference_before.run_id],
+            positions[block.candidate.run_id],
+            positions[block.reference_after.run_id],
+            int(block.index in kept),
+        ]
+        for block in blocks
+    ]
+
+
+def _half_width_factors() -> list[float | None]:
+    """Return t x widening / sqrt(n) for n kept blocks; nothing below two."""
+    return [
+        float(INTERVAL_FACTOR * stdtrit(n - 1, (1 + LEVEL) / 2) / math.sqrt(n)) if n >= 2 else None
+        for n in range(MAX_KEPT_BLOCKS + 1)
+    ]
+
+
+def _samples(runs: Sequence[ProcessRun]) -> str | None:
+    if sum(len(run.samples_ns) for run in runs) > MAX_SAMPLES:
+        return None
+    # Differences of sorted samples are small numbers, which compress to a third.
+    differences = [np.diff(np.sort(run.samples_ns), prepend=0).tolist() for run in runs]
+    packed = gzip.compress(json.dumps(differences, separators=(",", ":")).encode(), mtime=0)
+    return base64.b64encode(packed).decode()

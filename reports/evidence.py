@@ -1,0 +1,195 @@
+"""What may be compared: one evaluator, one bench, every architecture once.
+
+A run can hold scores of several evaluators, times from several devices and
+repeats of one architecture. Numbers of different origin never share a front or
+an axis, so each trial is either comparable or carries the reason why not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from device_lab.measurement import Backend, DeviceInfo, Interval, Measurement, RunSettings
+from device_lab.statistics import kept_blocks, ratio_interval
+from nas.records import Objective, Role, Run, Trial, TrialState
+from search_spaces.architecture import Architecture
+
+_BACKEND_LABELS = {
+    Backend.DEVICE: "phone",
+    Backend.HOST: "this machine (host)",
+    Backend.VIRTUAL_PHONE: "virtual phone, not a phone",
+    Backend.SIMULATED: "simulated, not measured",
+}
+MIN_KEPT_BLOCKS = 2
+EXACTLY_ONE = Interval(estimate=1.0, low=1.0, high=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where and how the times of a report were taken; ratios of two benches are never compared."""
+
+    device: DeviceInfo
+    settings: RunSettings
+    reference_sha256: str
+
+    @property
+    def label(self) -> str:
+        """What a reader must know of these times, to be shown beside each of them."""
+        return _BACKEND_LABELS[self.device.backend]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A trial with its comparable numbers.
+
+    ``ratio`` is the latency over that of SqueezeBERT's rule, from
+    ``measurement``; the rule's own is 1 by definition. ``left_out`` says in one
+    line why the trial is not compared, and is ``None`` if it is.
+    """
+
+    trial: Trial
+    accuracy: Interval | None
+    ratio: Interval | None
+    measurement: Measurement | None
+    left_out: str | None
+
+    def value(self, objective: Objective) -> float | None:
+        """Return the estimate of ``objective``: a fraction, a ratio or a count."""
+        interval = self.interval(objective)
+        return interval.estimate if interval else None
+
+    def interval(self, objective: Objective) -> Interval | None:
+        """Return the estimate of ``objective`` with its bounds, which coincide for counts."""
+        match objective:
+            case Objective.ACCURACY:
+                return self.accuracy
+            case Objective.LATENCY:
+                return self.ratio
+            case Objective.MACS:
+                return _exactly(self.trial.cost.macs)
+            case Objective.PARAMETERS:
+                return _exactly(self.trial.cost.parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """All evidence of a run, by trial number, with what it may be compared on.
+
+    ``objectives`` are the run's own as far as anything is known of them.
+    ``notices`` are whole sentences on what is missing.
+    """
+
+    bench: Bench | None
+    objectives: tuple[Objective, ...]
+    notices: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+
+
+def gather(run: Run) -> Gathered:
+    """Return what each trial of ``run`` says, and which trials may be compared on what."""
+    bench = _choose_bench(run)
+    numbers = [_numbers(trial, run=run, bench=bench) for trial in run.trials]
+    objectives, notices = _objectives(run, numbers)
+    if any(m.device.backend is Backend.QEMU for trial in run.trials for m in trial.measurements):
+        notices += ("Times from an emulated processor (qemu) say nothing about a phone and are not shown.",)
+    first_numbers: dict[Architecture, int] = {}
+    evidence = []
+    for item in numbers:
+        left_out = _reason_to_leave_out(item, run=run, bench=bench, objectives=objectives, seen=first_numbers)
+        evidence.append(
+            Evidence(
+                trial=item.trial,
+                accuracy=item.accuracy,
+                ratio=item.ratio,
+                measurement=item.measurement,
+                left_out=left_out,
+            )
+        )
+    return Gathered(bench=bench, objectives=objectives, notices=notices, evidence=tuple(evidence))
+
+
+def _choose_bench(run: Run) -> Bench | None:
+    """Take the run's own device and settings where anything was timed on them, else the most used."""
+    benches = Counter(
+        _bench_of(measurement)
+        for trial in run.trials
+        for measurement in trial.measurements
+        if measurement.device.backend is not Backend.QEMU
+    )
+    own = {bench: n for bench, n in benches.items() if bench.device == run.device and bench.settings == run.settings}
+    ranked = Counter(own or benches).most_common(1)
+    return ranked[0][0] if ranked else None
+
+
+def _bench_of(measurement: Measurement) -> Bench:
+    return Bench(
+        device=measurement.device, settings=measurement.settings, reference_sha256=measurement.reference_sha256
+    )
+
+
+def _numbers(trial: Trial, *, run: Run, bench: Bench | None) -> Evidence:
+    score = trial.score
+    accuracy = score.interval if score is not None and score.evaluator == run.evaluator else None
+    usable = [
+        measurement
+        for measurement in trial.measurements
+        if _bench_of(measurement) == bench and len(kept_blocks(measurement.blocks)) >= MIN_KEPT_BLOCKS
+    ]
+    measurement = usable[-1] if usable else None
+    ratio = ratio_interval(measurement.blocks) if measurement is not None else None
+    if trial.role is Role.SQUEEZEBERT_RULE and bench is not None:
+        ratio = EXACTLY_ONE
+    return Evidence(trial=trial, accuracy=accuracy, ratio=ratio, measurement=measurement, left_out=None)
+
+
+def _objectives(run: Run, numbers: Iterable[Evidence]) -> tuple[tuple[Objective, ...], tuple[str, ...]]:
+    known = [item for item in numbers if item.trial.state is TrialState.COMPLETE]
+    objectives = run.objectives
+    notices: tuple[str, ...] = ()
+    if Objective.ACCURACY in objectives and not any(item.accuracy for item in known):
+        notices += ("No trial has an accuracy yet, so accuracy is not compared.",)
+        objectives = tuple(objective for objective in objectives if objective is not Objective.ACCURACY)
+    if Objective.LATENCY in objectives and not any(item.measurement for item in known):
+        notices += ("No latency measurement has finished yet, so multiply-accumulates stand in for latency.",)
+        replaced = (Objective.MACS if objective is Objective.LATENCY else objective for objective in objectives)
+        objectives = tuple(dict.fromkeys(replaced))
+    return objectives or (Objective.MACS,), notices
+
+
+def _reason_to_leave_out(
+    item: Evidence, *, run: Run, bench: Bench | None, objectives: tuple[Objective, ...], seen: dict[Architecture, int]
+) -> str | None:
+    trial = item.trial
+    if trial.state is TrialState.FAILED:
+        return trial.failure or "failed"
+    if trial.state is TrialState.RUNNING:
+        return "not finished"
+    first = trial.same_as if trial.same_as is not None else seen.get(trial.architecture)
+    if first is not None:
+        return f"same architecture as trial {first}"
+    if Objective.ACCURACY in objectives and item.accuracy is None:
+        if trial.score is None:
+            return "not scored"
+        return f"scored by {trial.score.evaluator!r}; this report compares {run.evaluator!r}"
+    if Objective.LATENCY in objectives and item.ratio is None:
+        return _why_no_ratio(trial, bench)
+    seen[trial.architecture] = trial.number
+    return None
+
+
+def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
+    here = [measurement for measurement in trial.measurements if _bench_of(measurement) == bench]
+    if here:
+        kept, total = len(kept_blocks(here[-1].blocks)), len(here[-1].blocks)
+        return f"only {kept} of {total} blocks kept ({here[-1].reason.value})"
+    elsewhere = [m for m in trial.measurements if m.device.backend is not Backend.QEMU]
+    if elsewhere:
+        device = elsewhere[-1].device
+        return f"timed elsewhere ({_BACKEND_LABELS[device.backend]}, {device.model}) or against another reference"
+    return "not timed"
+
+
+def _exactly(count: int) -> Interval:
+    return Interval(estimate=count, low=count, high=count)

@@ -1,0 +1,253 @@
+"""The figures of a report. Each returns a matplotlib figure and touches no global state.
+
+A point keeps its place: the scatter with the id ``points`` holds the compared
+trials in order of their numbers, so that a page can tell which is which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from nas.records import Objective
+from reports.analysis import Analysis
+from reports.evidence import Evidence
+from reports.front import Floats, non_dominated
+from reports.labels import Label, place_labels
+from reports.style import BLUE, GREEN, INK, ORANGE, PAPER, VERMILLION, in_style, new_figure, settle
+
+MIN_POINTS_OF_A_LINE = 3
+MANY_POINTS = 60
+WIDE_RATIO = 2.0
+_SQUEEZEBERT_COLOR, _DENSE_COLOR = VERMILLION, GREEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A straight line of latency ratio over FLOPs, least squares.
+
+    ``residuals`` are relative: 0.1 is 10 % slower than the line says.
+    """
+
+    gflops: Floats
+    ratios: Floats
+    residuals: Floats
+    intercept: float
+    slope: float
+
+
+def axis_label(analysis: Analysis, objective: Objective) -> str:
+    """Return what an axis of ``objective`` says: quantity, unit, and where times come from."""
+    match objective:
+        case Objective.ACCURACY:
+            return f"{analysis.metric} (%), dev examples"
+        case Objective.LATENCY:
+            place = analysis.bench.label if analysis.bench is not None else ""
+            return f"latency / SqueezeBERT's rule, {place}"
+        case Objective.MACS:
+            return "GFLOPs (2 per MAC)"
+        case Objective.PARAMETERS:
+            return "parameters (millions)"
+
+
+def plane(analysis: Analysis) -> tuple[Objective, Objective] | None:
+    """Return the objectives on the two axes of the front, cost first; ``None`` if fewer than two are compared."""
+    if len(analysis.objectives) < 2 or not analysis.compared:
+        return None
+    others = [objective for objective in analysis.objectives if objective is not analysis.cost]
+    return analysis.cost, others[0]
+
+
+@in_style
+def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
+    """Draw the compared trials with their 95 % intervals and the front as steps.
+
+    The steps join the trials that are best in these two objectives; with more
+    objectives, blue points off the steps are on the front by another one.
+    """
+    figure, (axes,) = new_figure()
+    on_front = analysis.on_front
+    xs, ys = _coordinates(analysis.compared, x), _coordinates(analysis.compared, y)
+    faint = 0.15 if len(analysis.compared) > MANY_POINTS else 0.35
+    for members, color, alpha, width in ((~on_front, INK, faint, 0.7), (on_front, BLUE, 0.9, 1.1)):
+        axes.errorbar(
+            xs[members, 0],
+            ys[members, 0],
+            xerr=_arms(xs[members]),
+            yerr=_arms(ys[members]),
+            fmt="none",
+            ecolor=color,
+            elinewidth=width,
+            alpha=alpha,
+            zorder=2,
+        )
+    steps = _steps(xs[:, 0], ys[:, 0], larger_is_better=y is Objective.ACCURACY)
+    axes.plot(steps[:, 0], steps[:, 1], drawstyle="steps-post", color=BLUE, zorder=1, gid="front")
+    fills = [to_rgba(BLUE if member else INK, 1.0 if member else 0.35) for member in on_front]
+    points = axes.scatter(xs[:, 0], ys[:, 0], s=26, c=fills, edgecolors=PAPER, linewidths=0.5, zorder=3)
+    points.set_gid("points")
+    axes.set_xlabel(axis_label(analysis, x))
+    axes.set_ylabel(axis_label(analysis, y))
+    axes.margins(0.08)
+    if x is Objective.LATENCY:
+        _scale_ratios(axes, xs)
+    labels = []
+    for item, mark in _marks(analysis):
+        at = analysis.compared.index(item)
+        axes.scatter(
+            xs[at, 0],
+            ys[at, 0],
+            s=mark.size,
+            marker=mark.shape,
+            facecolors=mark.color if mark.is_filled else "none",
+            edgecolors=mark.color,
+            zorder=4,
+        )
+        labels.append(Label(text=mark.text, x=xs[at, 0], y=ys[at, 0]))
+    settle(figure)
+    place_labels(axes, labels, avoid=[*zip(xs[:, 0], ys[:, 0], strict=True), *steps.tolist()])
+    return figure
+
+
+@in_style
+def hypervolume_figure(analysis: Analysis) -> Figure:
+    """Draw the hypervolume after each distinct architecture that was evaluated."""
+    figure, (axes,) = new_figure(height=3.4)
+    shares = 100 * analysis.hypervolume
+    numbers = np.arange(1, len(shares) + 1)
+    axes.plot(numbers, shares, drawstyle="steps-post", color=BLUE, gid="hypervolume")
+    axes.plot(numbers[-1], shares[-1], "o", color=BLUE, markersize=5)
+    axes.annotate(
+        f"{shares[-1]:.1f} %",
+        (numbers[-1], shares[-1]),
+        xytext=(-6, -8),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+    )
+    axes.set_xlabel("distinct architectures evaluated")
+    axes.set_ylabel("hypervolume (% of the box)")
+    axes.margins(0.04, 0.1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    settle(figure)
+    return figure
+
+
+@in_style
+def flops_figure(analysis: Analysis) -> Figure | None:
+    """Draw latency ratios over FLOPs with a fitted line, and below it what the line misses.
+
+    Returns:
+        The figure, or ``None`` with fewer than three timed trials of different cost.
+    """
+    timed = [item for item in analysis.compared if item.ratio is not None]
+    fit = fit_latency(timed)
+    if fit is None:
+        return None
+    figure, (above, below) = new_figure(height=5.2, rows=2)
+    bounds = _coordinates(timed, Objective.LATENCY)
+    above.errorbar(fit.gflops, fit.ratios, yerr=_arms(bounds), fmt="o", color=BLUE, markersize=4, elinewidth=0.8)
+    ends = np.array([fit.gflops.min(), fit.gflops.max()])
+    above.plot(ends, fit.intercept + fit.slope * ends, color=ORANGE, label="least squares")
+    above.legend(loc="upper left", frameon=False)
+    label = analysis.bench.label if analysis.bench is not None else ""
+    above.set_ylabel(f"latency / SqueezeBERT's rule\n{label}")
+    below.axhline(0, color=ORANGE)
+    below.plot(fit.gflops, 100 * fit.residuals, "o", color=BLUE, markersize=4, gid="residuals")
+    below.set_xlabel(axis_label(analysis, Objective.MACS))
+    below.set_ylabel("off the line (%)")
+    settle(figure)
+    return figure
+
+
+def fit_latency(timed: Sequence[Evidence]) -> Fit | None:
+    """Fit the latency ratio of trials as a straight line in their FLOPs.
+
+    Returns:
+        The fit, in the order of ``timed``; ``None`` with fewer than three different costs.
+    """
+    gflops = np.array([item.trial.cost.flops / 1e9 for item in timed])
+    ratios = _coordinates(timed, Objective.LATENCY)[:, 0]
+    if len(np.unique(gflops)) < MIN_POINTS_OF_A_LINE:
+        return None
+    design = np.column_stack([np.ones_like(gflops), gflops])
+    (intercept, slope), *_ = np.linalg.lstsq(design, ratios)
+    return Fit(
+        gflops=gflops,
+        ratios=ratios,
+        residuals=ratios / (intercept + slope * gflops) - 1,
+        intercept=float(intercept),
+        slope=float(slope),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    text: str
+    shape: str
+    color: str
+    size: int
+    is_filled: bool = True
+
+
+def _marks(analysis: Analysis) -> list[tuple[Evidence, _Mark]]:
+    """What to point out, each trial once though it may be several things."""
+    candidates = (
+        (analysis.squeezebert, "SqueezeBERT's rule", _Mark(text="", shape="D", color=_SQUEEZEBERT_COLOR, size=70)),
+        (analysis.dense, "dense teacher", _Mark(text="", shape="s", color=_DENSE_COLOR, size=70)),
+        (analysis.ship, "ship", _Mark(text="", shape="o", color=INK, size=110, is_filled=False)),
+        (analysis.knee, "knee", _Mark(text="", shape="o", color=INK, size=110, is_filled=False)),
+    )
+    names: dict[int, list[str]] = {}
+    marks: dict[int, tuple[Evidence, _Mark]] = {}
+    for item, name, mark in candidates:
+        if item is not None:
+            names.setdefault(item.trial.number, []).append(name)
+            marks.setdefault(item.trial.number, (item, mark))
+    return [
+        (item, replace(mark, text=f"{', '.join(names[number])}: trial {number}"))
+        for number, (item, mark) in marks.items()
+    ]
+
+
+def _coordinates(items: Sequence[Evidence], objective: Objective) -> Floats:
+    """Estimate, low and high of each trial (n, 3), in the unit of the axis."""
+    factor = {
+        Objective.ACCURACY: 100.0,
+        Objective.LATENCY: 1.0,
+        Objective.MACS: 2 / 1e9,
+        Objective.PARAMETERS: 1 / 1e6,
+    }[objective]
+    intervals = [item.interval(objective) for item in items]
+    rows = [(i.estimate, i.low, i.high) if i is not None else (np.nan,) * 3 for i in intervals]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3) * factor
+
+
+def _scale_ratios(axes: Axes, bounds: Floats) -> None:
+    """Give ratios a logarithmic axis once they differ by much, where half and double lie equally far from 1."""
+    if bounds[:, 0].max() > WIDE_RATIO * bounds[:, 0].min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _arms(coordinates: Floats) -> Floats:
+    """Lengths of the error bars below and above (2, n)."""
+    estimate, low, high = coordinates.T
+    arms: Floats = np.stack([estimate - low, high - estimate])
+    return arms.clip(min=0)
+
+
+def _steps(x: Floats, y: Floats, *, larger_is_better: bool) -> Floats:
+    """Corners of the front in the plane (m, 2), by ascending ``x``, on to the largest ``x``."""
+    members = non_dominated(np.column_stack([x, -y if larger_is_better else y]))
+    corners = np.column_stack([x, y])[members]
+    corners = corners[np.argsort(corners[:, 0], kind="stable")]
+    return np.vstack([corners, [x.max(), corners[-1, 1]]])

@@ -1,0 +1,223 @@
+"""What the HTML page shows, as plain values for its template."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from device_lab.statistics import heat_slope, kept_blocks, process_median_ns, ratio_interval, reference_runs
+from reports import text
+from reports.analysis import Analysis
+from reports.evidence import Evidence
+from reports.figures import fit_latency
+from reports.tables import model_name
+from search_spaces.architecture import GROUP_POSITIONS, Block
+
+MAX_RESIDUALS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell of a table: its text, and the number to sort it by if it is one."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A trial's row: its number, whether it is on the front, and its cells."""
+
+    number: int
+    state: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A front model: names and values of its facts, its layers, and the command that shows it."""
+
+    number: int
+    name: str
+    summary: str
+    facts: tuple[tuple[str, str], ...]
+    layers: tuple[tuple[str, Block], ...]
+    command: str
+    is_open: bool
+
+
+def trial_columns(analysis: Analysis) -> tuple[str, ...]:
+    """Return the column names of `trial_rows`."""
+    timed = ("latency ratio", "p50 ms", "p90 ms", "p99 ms") if analysis.bench else ()
+    return ("trial", "role", analysis.metric, *timed, "MACs", "parameters", "P(front)")
+
+
+def trial_rows(analysis: Analysis) -> tuple[Row, ...]:
+    """Return a row for every trial."""
+    front = {item.trial.number for item in analysis.front}
+    return tuple(_row(item, analysis, on_front=item.trial.number in front) for item in analysis.evidence)
+
+
+def _row(item: Evidence, analysis: Analysis, *, on_front: bool) -> Row:
+    trial = item.trial
+    percentiles = analysis.milliseconds.get(trial.number)
+    probability = analysis.probabilities.get(trial.number)
+    cells = [
+        Cell(text=str(trial.number), value=trial.number),
+        Cell(text=text.ROLE_NAMES[trial.role]),
+        Cell(text=text.percent(item.accuracy), value=item.accuracy.estimate if item.accuracy else None),
+    ]
+    if analysis.bench:
+        cells.append(Cell(text=text.ratio(item.ratio), value=item.ratio.estimate if item.ratio else None))
+        for name in ("p50", "p90", "p99"):
+            interval = getattr(percentiles, name) if percentiles else None
+            cells.append(Cell(text=text.milliseconds(interval), value=interval.estimate if interval else None))
+    cells += [
+        Cell(text=text.count(trial.cost.macs), value=trial.cost.macs),
+        Cell(text=text.count(trial.cost.parameters), value=trial.cost.parameters),
+        Cell(text=text.probability(probability), value=probability),
+    ]
+    state = "front" if on_front else "dominated" if item.left_out is None else "left-out"
+    return Row(number=trial.number, state=state, cells=tuple(cells))
+
+
+def cards(analysis: Analysis) -> tuple[Card, ...]:
+    """Return a card for every model of the front, cheapest first."""
+    chosen = {item.trial.number for item in (analysis.ship, analysis.knee) if item is not None}
+    return tuple(_card(item, analysis, is_open=item.trial.number in chosen) for item in analysis.front)
+
+
+def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
+    trial, arch = item.trial, item.trial.architecture
+    percentiles = analysis.milliseconds.get(trial.number)
+    facts = [(analysis.metric, text.percent(item.accuracy))]
+    if analysis.bench is not None and item.ratio is not None:
+        facts.append((f"latency ratio, {analysis.bench.label}", text.ratio(item.ratio)))
+        for name in ("p50", "p90", "p99") if percentiles else ():
+            facts.append((f"{name} ms", text.milliseconds(getattr(percentiles, name), with_bounds=True)))
+    if item.measurement is not None:
+        kept, total = len(kept_blocks(item.measurement.blocks)), len(item.measurement.blocks)
+        facts.append(("blocks kept", f"{kept} of {total}, {item.measurement.precision.name} precision"))
+    facts += [
+        ("MACs", f"{text.count(trial.cost.macs)} ({text.count(trial.cost.flops)} FLOPs)"),
+        ("parameters", text.count(trial.cost.parameters)),
+        ("on the front in", text.probability(analysis.probabilities[trial.number])),
+        ("hidden size", str(arch.hidden_size)),
+        ("arch_id", arch.arch_id),
+    ]
+    short = [text.percent(item.accuracy, with_bounds=False)] if item.accuracy else []
+    short += [f"{text.ratio(item.ratio, with_bounds=False)}x latency"] if item.ratio else []
+    return Card(
+        number=trial.number,
+        name=model_name(item),
+        summary=", ".join(short) or text.count(trial.cost.macs) + " MACs",
+        facts=tuple(facts),
+        layers=tuple(text.layer_ranges(arch)),
+        command=f"nas show {shlex.quote(analysis.run.name)} --trial {trial.number} --json",
+        is_open=is_open,
+    )
+
+
+def rises(analysis: Analysis) -> tuple[tuple[str, str], ...]:
+    """Return the trials that raised the hypervolume, each with what it was then."""
+    found, last = [], 0.0
+    for item, share in zip(analysis.compared, analysis.hypervolume.tolist(), strict=True):
+        if share > last:
+            found.append((model_name(item), f"{100 * share:.2f} %"))
+        last = share
+    return tuple(found)
+
+
+def largest_residuals(analysis: Analysis) -> tuple[tuple[str, str, str, str], ...]:
+    """Return the models furthest off the line of latency over FLOPs: name, GFLOPs, ratio, residual."""
+    timed = [item for item in analysis.compared if item.ratio is not None]
+    fit = fit_latency(timed)
+    if fit is None:
+        return ()
+    order = abs(fit.residuals).argsort(kind="stable")[::-1][:MAX_RESIDUALS]
+    return tuple(
+        (model_name(timed[i]), f"{fit.gflops[i]:.3g}", text.ratio(timed[i].ratio), f"{100 * fit.residuals[i]:+.1f} %")
+        for i in order
+    )
+
+
+def group_shares(analysis: Analysis) -> tuple[list[int], tuple[tuple[str, list[str]], ...]]:
+    """Return which group counts the front's layers use: the counts, and for each position the share of each."""
+    blocks = [block for item in analysis.front for block in item.trial.architecture.blocks]
+    options = sorted({getattr(block, position) for block in blocks for position in GROUP_POSITIONS})
+    rows = []
+    for position in GROUP_POSITIONS:
+        used = Counter(getattr(block, position) for block in blocks)
+        shares = [f"{100 * used[groups] / len(blocks):.0f} %" for groups in options]
+        rows.append((text.POSITION_NAMES[position], shares))
+    return options, tuple(rows)
+
+
+def left_out(analysis: Analysis) -> tuple[tuple[str, str], ...]:
+    """Return the trials that are not compared, each with its reason."""
+    return tuple((model_name(item), item.left_out) for item in analysis.evidence if item.left_out is not None)
+
+
+def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
+    """Return what is known of the device, the settings and the sessions; nothing if nothing was timed."""
+    bench = analysis.bench
+    sessions = [item.measurement for item in analysis.evidence if item.measurement is not None]
+    if bench is None or not sessions:
+        return ()
+    device, settings = bench.device, bench.settings
+    blocks = [block for session in sessions for block in session.blocks]
+    num_kept = sum(len(kept_blocks(session.blocks)) for session in sessions)
+    runs = reference_runs(blocks)
+    slopes = [heat_slope(session.blocks) for session in sessions]
+    reasons = Counter(session.reason.value for session in sessions)
+    facts = [
+        ("backend", f"{device.backend.value}: {bench.label}"),
+        ("device", f"{device.model} ({device.device_id})"),
+        ("processor", f"{device.soc}, {device.abi}, {device.num_cores} cores"),
+        ("system", device.os_version),
+        ("runtime", f"{settings.runtime} {settings.runtime_version}, threads: {settings.num_threads}"),
+        ("input", f"{settings.sequence_length} tokens, batch of {settings.batch_size}"),
+        ("sessions", f"{len(sessions)}, which ended by {', '.join(f'{name}: {n}' for name, n in reasons.items())}"),
+        ("blocks", f"{len(blocks)}, of which {len(blocks) - num_kept} dropped"),
+        ("pauses to cool down", str(sum(session.num_cooldowns for session in sessions))),
+        ("drift of the reference per block", f"{100 * min(slopes):+.2f} % to {100 * max(slopes):+.2f} %"),
+        ("processes of the reference", str(len(runs))),
+        ("fastest and slowest of their medians", _range_ms([process_median_ns(run) / 1e6 for run in runs])),
+    ]
+    rule = analysis.squeezebert
+    if rule is not None and rule.measurement is not None:
+        facts.append(("SqueezeBERT's rule against itself", text.ratio(ratio_interval(rule.measurement.blocks))))
+    return tuple(facts)
+
+
+def conditions(analysis: Analysis) -> tuple[tuple[str, str, str], ...]:
+    """Return the readings of the device before the first session and after the last: name, before, after."""
+    sessions = [item.measurement for item in analysis.evidence if item.measurement is not None]
+    if not sessions:
+        return ()
+    first = min(sessions, key=lambda session: session.conditions_before.taken_at).conditions_before
+    last = max(sessions, key=lambda session: session.conditions_after.taken_at).conditions_after
+    names = dict.fromkeys(name for taken in (first, last) for name, _ in taken.readings)
+    return (("taken at", first.taken_at, last.taken_at), *((name, first[name], last[name]) for name in names))
+
+
+def _range_ms(medians_ms: list[float]) -> str:
+    return f"{min(medians_ms):.3g} to {max(medians_ms):.3g} ms"
+
+
+def sections(analysis: Analysis, drawn: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Return the anchors and titles of the sections the page has, given the names of its figures."""
+    has_front = bool(analysis.compared)
+    present = (
+        ("front", "Front", has_front),
+        ("cards", "Models", has_front),
+        ("trials", "All trials", True),
+        ("progress", "Progress", "hypervolume" in drawn),
+        ("flops", "FLOPs", "flops" in drawn),
+        ("left-out", "Left out", any(item.left_out is not None for item in analysis.evidence)),
+        ("device", "Device", bool(device_facts(analysis))),
+        ("method", "Method", True),
+    )
+    return tuple((anchor, title) for anchor, title, is_present in present if is_present)

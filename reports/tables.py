@@ -1,0 +1,166 @@
+"""The trials as one pandas frame, and as Markdown and LaTeX for pasting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from device_lab.statistics import kept_blocks
+from reports import text
+from reports.analysis import Analysis
+from reports.evidence import Evidence
+
+_LATEX_SPECIALS: dict[str, str | int | None] = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    text.MISSING: "--",
+}
+_MARKDOWN_SPECIALS: dict[str, str | int | None] = {"|": r"\|", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "}
+
+
+def frame(analysis: Analysis) -> pd.DataFrame:
+    """Return one row per trial, in order of their numbers.
+
+    Accuracies are fractions, ``ratio`` is the latency over that of
+    SqueezeBERT's rule, ``_low`` and ``_high`` bound 95 % intervals, ``_ms`` are
+    milliseconds on ``backend``. What is not known is missing, never zero.
+    ``heads`` and ``intermediate_sizes`` are those of each layer; ``groups``
+    lists the layers with their group counts, in the order of `GROUP_POSITIONS`.
+    """
+    probabilities = analysis.probabilities
+    front = {item.trial.number for item in analysis.front}
+    rows = [_row(item, analysis, front=front, probabilities=probabilities) for item in analysis.evidence]
+    return pd.DataFrame(rows).convert_dtypes()
+
+
+def _row(item: Evidence, analysis: Analysis, *, front: set[int], probabilities: dict[int, float]) -> dict[str, object]:
+    trial, arch, measurement = item.trial, item.trial.architecture, item.measurement
+    percentiles = analysis.milliseconds.get(trial.number)
+    row: dict[str, object] = {
+        "number": trial.number,
+        "role": trial.role.value,
+        "state": trial.state.value,
+        "arch_id": arch.arch_id,
+        "on_front": trial.number in front,
+        "probability": probabilities.get(trial.number),
+    }
+    for name, interval in (("accuracy", item.accuracy), ("ratio", item.ratio)):
+        row[name] = interval.estimate if interval else None
+        row[f"{name}_low"] = interval.low if interval else None
+        row[f"{name}_high"] = interval.high if interval else None
+    row |= {
+        "p50_ms": percentiles.p50.estimate if percentiles else None,
+        "p90_ms": percentiles.p90.estimate if percentiles else None,
+        "p99_ms": percentiles.p99.estimate if percentiles else None,
+        "backend": analysis.bench.device.backend.value if analysis.bench and percentiles else None,
+        "precision": measurement.precision.name if measurement else None,
+        "num_blocks": len(measurement.blocks) if measurement else None,
+        "num_dropped": len(measurement.blocks) - len(kept_blocks(measurement.blocks)) if measurement else None,
+        "macs": trial.cost.macs,
+        "encoder_macs": trial.cost.encoder_macs,
+        "parameters": trial.cost.parameters,
+        "num_hidden_layers": arch.num_hidden_layers,
+        "hidden_size": arch.hidden_size,
+        "heads": ".".join(str(block.num_attention_heads) for block in arch.blocks),
+        "intermediate_sizes": ".".join(str(block.intermediate_size) for block in arch.blocks),
+        "groups": text.compact_groups(arch),
+        "same_as": trial.same_as,
+        "left_out": item.left_out,
+    }
+    return row
+
+
+def markdown(analysis: Analysis, sentences: Iterable[str]) -> str:
+    """Return the answers and the front with the references as a Markdown page."""
+    run = analysis.run
+    header, rows = _front_table(analysis)
+    lines = [f"# Run {_markdown_cell(run.name)}", "", *(_markdown_cell(sentence) for sentence in sentences), ""]
+    if rows:
+        lines += [_markdown_line(header), _markdown_line(["---"] * len(header)), *map(_markdown_line, rows), ""]
+        lines += [_markdown_cell(note) for note in _notes(analysis)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def latex(analysis: Analysis) -> str:
+    """Return the front with the references as a LaTeX table; it needs the package ``booktabs``."""
+    header, rows = _front_table(analysis)
+    body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in rows]
+    caption = " ".join((f"Front of run {analysis.run.name} on task {analysis.run.task}.", *_notes(analysis)))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_latex_cell(caption)}}}",
+            rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"    \toprule",
+            "    " + " & ".join(map(_latex_cell, header)) + r" \\",
+            r"    \midrule",
+            *(f"    {line}" for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _front_table(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the front, cheapest first, with references that are off the front at the end."""
+    header = ["model", analysis.metric]
+    if analysis.bench is not None:
+        header += ["latency ratio", "p50 ms", "p90 ms", "p99 ms"]
+    header += ["MACs", "parameters", "P(front)"]
+    front = analysis.front
+    others = [item for item in (analysis.squeezebert, analysis.dense) if item is not None and item not in front]
+    return header, [_front_row(item, analysis) for item in (*front, *others)]
+
+
+def _front_row(item: Evidence, analysis: Analysis) -> list[str]:
+    cells = [model_name(item), text.percent(item.accuracy)]
+    if analysis.bench is not None:
+        percentiles = analysis.milliseconds.get(item.trial.number)
+        cells.append(text.ratio(item.ratio))
+        for name in ("p50", "p90", "p99"):
+            cells.append(text.milliseconds(getattr(percentiles, name) if percentiles else None))
+    cost = item.trial.cost
+    probability = text.probability(analysis.probabilities.get(item.trial.number))
+    return [*cells, text.count(cost.macs), text.count(cost.parameters), probability]
+
+
+def model_name(item: Evidence) -> str:
+    """Return what a table calls a trial: its number, with its role unless it is a candidate."""
+    role = "" if item.trial.role.value == "candidate" else f" ({text.ROLE_NAMES[item.trial.role]})"
+    return f"trial {item.trial.number}{role}"
+
+
+def _notes(analysis: Analysis) -> list[str]:
+    notes = ["Brackets hold 95 % intervals; P(front) is the probability of being on the front."]
+    if analysis.bench is not None:
+        settings = analysis.bench.settings
+        notes.append(
+            f"Latency: {analysis.bench.label}, {analysis.bench.device.model}, {settings.runtime} "
+            f"{settings.runtime_version}, threads: {settings.num_threads}, tokens: {settings.sequence_length}; "
+            "the ratio is to SqueezeBERT's rule, below 1 is faster."
+        )
+    return notes
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_markdown_cell, cells))} |"
+
+
+def _markdown_cell(content: str) -> str:
+    return content.translate(str.maketrans(_MARKDOWN_SPECIALS))
+
+
+def _latex_cell(content: str) -> str:
+    return content.translate(str.maketrans(_LATEX_SPECIALS)).replace("\n", " ")

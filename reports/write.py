@@ -1,0 +1,138 @@
+"""Writes the folder of a report: one page, its figures, and the tables to paste."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from device_lab.statistics import INTERVAL_FACTOR, MAX_REFERENCE_CHANGE
+from nas.records import Run
+from reports import page, tables, text
+from reports.analysis import KNEE_RULE, NUM_RESAMPLES, SHIP_RULE, Analysis, analyse
+from reports.document import to_json
+from reports.drawings import Drawing, drawings
+from reports.embedded import page_data
+from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
+from reports.wording import answers
+from search_spaces.architecture import GROUP_POSITIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFiles:
+    """Where a report was written. ``figures`` are paths by name, such as ``front.svg``."""
+
+    folder: Path
+    html: Path
+    csv: Path
+    markdown: Path
+    latex: Path
+    json: Path
+    figures: dict[str, Path]
+
+
+def write_report(run: Run, folder: Path) -> ReportFiles:
+    """Write the report of ``run`` into ``folder``, which is made if need be.
+
+    Every file is complete before the first of an earlier report is replaced,
+    so a full disk or an interrupt leaves the earlier report as it was.
+
+    Raises:
+        EmptyRunError: If the run has no trials.
+        OSError: If the folder cannot be written.
+    """
+    analysis = analyse(run)
+    drawn = drawings(analysis)
+    images = {
+        f"{name}.{file_format}": to_bytes(drawing.figure, file_format=file_format)
+        for name, drawing in drawn.items()
+        for file_format in FIGURE_FORMATS
+    }
+    sentences = [sentence for answer in answers(analysis) for sentence in answer.sentences]
+    contents = {f"figures/{name}": image for name, image in images.items()} | {
+        "report.csv": tables.frame(analysis).to_csv(index=False).encode(),
+        "report.md": tables.markdown(analysis, [*sentences, *analysis.notices]).encode(),
+        "report.tex": tables.latex(analysis).encode(),
+        "report.json": to_json(analysis).encode(),
+        "index.html": _html(analysis, drawn, images).encode(),
+    }
+    _replace_all(folder, contents)
+    return ReportFiles(
+        folder=folder,
+        html=folder / "index.html",
+        csv=folder / "report.csv",
+        markdown=folder / "report.md",
+        latex=folder / "report.tex",
+        json=folder / "report.json",
+        figures={name: folder / "figures" / name for name in images},
+    )
+
+
+def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes]) -> str:
+    environment = Environment(
+        loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    front_rows = [row for row in page.trial_rows(analysis) if row.state == "front"]
+    order = [item.trial.number for item in analysis.front]
+    front_rows.sort(key=lambda row: order.index(row.number))
+    share_header, share_rows = page.group_shares(analysis)
+    svgs = {
+        name: Markup(inline_svg(images[f"{name}.svg"], title=str(escape(drawing.alternative)), identifier=name))
+        for name, drawing in drawn.items()
+    }
+    context = {
+        "run": analysis.run,
+        "analysis": analysis,
+        "answers": answers(analysis),
+        "drawings": {name: drawn.get(name) for name in ("front", "hypervolume", "flops", "groups", "reference")},
+        "svgs": svgs,
+        "columns": page.trial_columns(analysis),
+        "rows": page.trial_rows(analysis),
+        "front_header": page.trial_columns(analysis),
+        "front_rows": [[cell.text for cell in row.cells] for row in front_rows],
+        "cards": page.cards(analysis),
+        "positions": GROUP_POSITIONS,
+        "position_names": [text.POSITION_NAMES[position] for position in GROUP_POSITIONS],
+        "share_header": share_header,
+        "share_rows": [[name, *shares] for name, shares in share_rows],
+        "rises": page.rises(analysis),
+        "residuals": page.largest_residuals(analysis),
+        "left_out": page.left_out(analysis),
+        "device_facts": page.device_facts(analysis),
+        "conditions": page.conditions(analysis),
+        "knee_rule": KNEE_RULE,
+        "ship_rule": SHIP_RULE,
+        "num_resamples": NUM_RESAMPLES,
+        "interval_factor": INTERVAL_FACTOR,
+        "max_reference_change": MAX_REFERENCE_CHANGE,
+        "sections": page.sections(analysis, drawn),
+        "data": page_data(analysis),
+        "style": _source(environment, "style.css"),
+        "script": _source(environment, "script.js"),
+    }
+    return environment.get_template("report.html.j2").render(context)
+
+
+def _source(environment: Environment, name: str) -> Markup:
+    """Return a file of our own templates as it is, for an element that holds no markup."""
+    loader = environment.loader
+    source = loader.get_source(environment, name)[0] if loader is not None else ""
+    return Markup(source)
+
+
+def _replace_all(folder: Path, contents: dict[str, bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "figures").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as scratch:
+        for name, content in contents.items():
+            target = Path(scratch, name)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(content)
+        for name in contents:
+            Path(scratch, name).replace(folder / name)
+        for stale in (folder / "figures").iterdir():
+            if f"figures/{stale.name}" not in contents and stale.suffix.lstrip(".") in FIGURE_FORMATS:
+                stale.unlink()
