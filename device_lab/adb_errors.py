@@ -120,11 +120,15 @@ def _reason(error: Exception) -> str:
     if isinstance(error, exceptions.InvalidChecksumError):
         return "a packet arrived damaged"
     if isinstance(error, exceptions.PushFailedError):
-        return bytes(error.args[0]).decode(errors="replace")
+        return _first_line(bytes(error.args[0]).decode(errors="replace"))
     if isinstance(error, exceptions.AdbCommandFailureException):
-        return str(error).removeprefix("Command failed: ")
+        return _first_line(str(error).removeprefix("Command failed: "))
     if isinstance(error, AssertionError):
         return "its USB interface is not one of adb"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return str(error).partition("\n")[0] or type(error).__name__
+    return _first_line(str(error)) or type(error).__name__
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
