@@ -108,3 +108,17 @@ def test_bundles_are_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     assert default_cache_folder() == tmp_path / "pocketbert" / "bundles"
+
+
+def test_of_two_processes_that_build_the_same_the_first_stays(tmp_path: Path) -> None:
+    first, second, final = tmp_path / "first", tmp_path / "second", tmp_path / "final"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "by").write_text(folder.name)
+
+    wheels.move_into_place(first, final)
+    wheels.move_into_place(second, final)
+
+    assert (final / "by").read_text() == "first"
+    with pytest.raises(FileNotFoundError):
+        wheels.move_into_place(tmp_path / "never built", tmp_path / "nowhere" / "final")
