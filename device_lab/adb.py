@@ -46,7 +46,7 @@ LAB_FOLDER = PurePosixPath("/data/local/tmp/pocketbert")
 """Everything the lab writes on a device lies below this folder."""
 
 _CACHE_FOLDER = LAB_FOLDER / "cache"
-_BACKOFF_S = (0.1, 0.5)
+_BACKOFF_S = (0.2, 1.0)
 # A device kills an overlong command itself; this much later the host no longer believes that it will.
 _GRACE_S = 2.0
 _HOUSEKEEPING_S = 30.0
@@ -103,8 +103,9 @@ class AdbDevice:
     def run(self, command: str, *, timeout_s: float, retry: bool = False) -> CommandResult:
         """Run ``command`` in the device's shell and return what it wrote.
 
-        Processes it leaves in the background are killed when it ends, unless
-        they were started with ``setsid`` and all three streams redirected.
+        Processes it leaves in the background are killed when it ends, unless they
+        were started with ``setsid`` and have all three streams redirected. One
+        that is to stay must have got as far as that before the command ends.
 
         Args:
             command: For ``sh``; quote what comes from elsewhere with `shlex.quote`.
@@ -225,8 +226,9 @@ class AdbDevice:
                 reply += chunk
             answer = _answer(bytes(reply), serial=self.serial, nonce=nonce, command=command)
         except DeviceLostError as error:
-            is_overdue = time.monotonic() - started_s >= timeout_s
-            if self._abandon(nonce, process_id(bytes(reply), nonce=nonce)) and is_overdue:
+            group = process_id(bytes(reply), nonce=nonce)
+            is_overdue = group is not None and time.monotonic() - started_s >= timeout_s
+            if self._abandon(nonce, group) and is_overdue:
                 raise CommandTimeoutError(serial=self.serial, command=command, timeout_s=timeout_s) from error
             raise
         finally:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 MAX_COMMAND_BYTES = 100_000
 """The longest command one call carries; the kernel of a phone refuses arguments above 128 KiB."""
 
+_MARK = "POCKETBERT_RUN"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
@@ -48,12 +50,14 @@ def wrap(command: str, *, nonce: str, limit_s: float) -> str:
 
     The shell adbd starts leads a process group. A watchdog in it kills the group
     when the limit passes, even if the cable was pulled; and the last line kills
-    whatever the command left running, unless it moved away with ``setsid``.
+    whatever the command left running, unless it moved away with ``setsid``. The
+    nonce also goes into the environment, by which `kill_script` finds children.
     """
     return "\n".join(
         (
             f"echo {nonce}:S:$$",
-            f"(sleep {limit_s:.3f} && kill -KILL -$$) </dev/null >/dev/null 2>&1 &",
+            f"export {_MARK}={nonce}",
+            f"(trap '' HUP; sleep {limit_s:.3f} && kill -KILL -$$) </dev/null >/dev/null 2>&1 &",
             # eval, so that a syntax error fails the command and not the script; the command's standard error
             # goes through a variable, since not every shell of a phone has a printf of its own.
             f"{{ e=$( (eval {shlex.quote(command)}) 2>&1 >&3 3>&- </dev/null ); r=$?; }} 3>&1",
@@ -86,14 +90,21 @@ def process_id(reply: bytes, *, nonce: str) -> int | None:
 def kill_script(*, nonce: str, group: int | None) -> str:
     """Return a command that kills the process group of the script marked ``nonce``.
 
-    The nonce is looked for in the command line of the process first, so that a
-    process id given to somebody else in the meantime, or after a reboot, is spared.
+    A member of the group must bear the nonce in its command line or environment,
+    so that a number given to somebody else in the meantime, or after a reboot,
+    is spared. Without ``group`` every group with such a member is killed.
     """
-    candidates = f"/proc/{group}/cmdline" if group is not None else "/proc/[0-9]*/cmdline"
-    return (
-        f"for f in $(grep -l {nonce}:S {candidates} 2>/dev/null); do "
-        'p=${f#/proc/}; p=${p%/cmdline}; [ "$p" = $$ ] || kill -KILL -"$p" 2>/dev/null; '
-        "done; true"
+    wanted = '!= "$$"' if group is None else f"= {group}"
+    return "\n".join(
+        (
+            f"for f in $(grep -ls {nonce} /proc/[0-9]*/cmdline /proc/[0-9]*/environ); do",
+            "{ read -r line <${f%/*}/stat; } 2>/dev/null || continue",
+            # After the name of the program, which may contain anything: state, parent, process group.
+            "set -- ${line##*) }",
+            f'[ "$3" {wanted} ] && kill -KILL -"$3" 2>/dev/null',
+            "done",
+            "true",
+        )
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -91,4 +92,5 @@ class Phone:
     def kill_everything(self) -> None:
         """Kill every process of the phone, where it has a process namespace of its own."""
         if not self._is_mapped:
-            os.kill(-1, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)

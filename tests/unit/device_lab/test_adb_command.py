@@ -104,9 +104,24 @@ def test_a_kill_finds_the_command_by_its_nonce(is_group_known: bool) -> None:
         group = process.pid if is_group_known else None
         _wait_for_child(process.pid)
 
-        subprocess.run(["sh", "-c", kill_script(nonce=NONCE, group=group)], check=True)
+        subprocess.run(["sh", "-c", kill_script(nonce=NONCE, group=group)], check=True, start_new_session=True)
 
         assert process.wait(timeout=10) == -9
+    assert _is_gone(process.pid)
+
+
+@pytest.mark.parametrize("is_group_known", [True, False])
+def test_a_kill_finds_children_that_outlived_their_shell(is_group_known: bool) -> None:
+    script = wrap("sh -c \"trap '' HUP; sleep 78\"", nonce=NONCE, limit_s=60)
+    with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
+        group = process.pid if is_group_known else None
+        _wait_for_child(process.pid)
+        process.kill()
+        process.wait()
+        assert _living(process.pid)
+
+        subprocess.run(["sh", "-c", kill_script(nonce=NONCE, group=group)], check=True, start_new_session=True)
+
     assert _is_gone(process.pid)
 
 
