@@ -21,9 +21,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
     temporary = Path(name)
     try:
+        # mkstemp lets only this user read; a file of ours is as readable as any other of this user's.
+        os.fchmod(descriptor, 0o666 & ~_umask())
+        os.close(descriptor)
         yield temporary
         temporary.replace(path)
     finally:
@@ -43,3 +45,9 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

@@ -16,10 +16,10 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState as OptunaState
 
-from device_lab.errors import DeviceLabError, TooFewBlocksError
+from device_lab.errors import DeviceLabError
 from device_lab.measurement import Measurement, Precision
 from device_lab.protocol import Progress
-from device_lab.statistics import PRECISIONS, ratio_interval
+from device_lab.statistics import PRECISIONS, kept_blocks, ratio_interval
 from nas.accuracy import Evaluator
 from nas.cost import model_cost
 from nas.documents import to_document
@@ -39,6 +39,8 @@ BATCH_SIZE = 4
 # A sampler that has seen most of a small space repeats itself; this many
 # repetitions in a row mean there is next to nothing left to find.
 MAX_REPEATS = 100
+# An interval needs two.
+MIN_BLOCKS = 2
 
 
 class Timing(Protocol):
@@ -240,8 +242,8 @@ class Search:
         proposal.score = self._store.find_score(evaluator.settings_id, arch_id)
         if proposal.score is None:
             try:
-                proposal.score = evaluator.score(
-                    proposal.arch, progress=lambda step, num_steps, _: self._observer.trained(number, step, num_steps)
+                proposal.score = evaluator.evaluate(
+                    proposal.arch, on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps)
                 )
             except NasError as error:
                 self._fail(proposal, str(error))
@@ -258,19 +260,18 @@ class Search:
         measured = []
         for proposal in batch:
             outcome = outcomes[proposal.arch.arch_id]
-            if isinstance(outcome, Measurement):
+            if not isinstance(outcome, Measurement):
+                self._fail(proposal, str(outcome))
+            elif len(kept_blocks(outcome.blocks)) < MIN_BLOCKS:
+                reason = f"the measurement ended with {outcome.reason} after {len(outcome.blocks)} blocks"
+                self._fail(proposal, reason)
+            else:
                 proposal.measurement = outcome
                 measured.append(proposal)
-            else:
-                self._fail(proposal, str(outcome))
         return measured
 
     def _tell(self, proposal: _Proposal) -> None:
-        try:
-            values = self._values(proposal.arch, proposal.score, proposal.measurement)
-        except TooFewBlocksError as error:
-            self._fail(proposal, str(error))
-            return
+        values = self._values(proposal.arch, proposal.score, proposal.measurement)
         self._study.tell(proposal.trial, list(values.values()))
         self._observer.finished(proposal.trial.number, values)
 

@@ -13,7 +13,8 @@ from device_lab.host import HostDevice
 from device_lab.measurement import Precision
 from device_lab.runtimes import find_runtime
 from device_lab.statistics import PRECISIONS
-from nas.accuracy import Evaluator, ScoringContext, make_evaluator
+from nas.accuracy import Evaluator, ScoringContext, check_evaluator, make_evaluator
+from nas.artifacts import ArtifactFolder
 from nas.cli.stores import ARTIFACTS_FOLDER
 from nas.errors import SettingsError
 from nas.records import Objective
@@ -22,10 +23,11 @@ from nas.samplers import check_sampler
 from nas.search import Observer, Search, check_space
 from nas.store import Store
 from nas.tasks import load_task
-from nas.teacher import Teacher, TeacherPlan, checkpoint_plan, minilm_plan, prepare_teacher, scratch_plan
+from nas.teacher import Teacher, prepare_teacher
+from nas.teacher_plans import teacher_plan
 from nas.timing import Timer
 from nas.tokens import TokenizedTask, tokenize_task
-from nas.training import Progress as TrainingProgress
+from nas.training import OnStep
 from search_spaces.reference import squeezebert_rule
 from search_spaces.space import make_space
 
@@ -54,23 +56,6 @@ def find_precision(name: str) -> Precision:
     return PRECISIONS[name]
 
 
-def plan_teacher(name: str) -> TeacherPlan:
-    """Plan the teacher that ``--teacher`` names: ``small``, ``minilm`` or a checkpoint folder.
-
-    Raises:
-        SettingsError: If it is none of them.
-        MissingExtraError: If the extra ``minilm`` is not installed.
-        CheckpointError: If the folder does not hold a checkpoint we can read.
-    """
-    if name == "small":
-        return scratch_plan()
-    if name == "minilm":
-        return minilm_plan()
-    if not Path(name).is_dir():
-        raise SettingsError(f"unknown teacher {name!r} (known: small, minilm, or the folder of a BERT checkpoint)")
-    return checkpoint_plan(Path(name))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
     """Where a search keeps things, and what it trains on. ``device`` is ``cpu`` or ``cuda``."""
@@ -79,9 +64,9 @@ class Workplace:
     train_device: str
 
     @property
-    def artifacts(self) -> Path:
+    def artifacts(self) -> ArtifactFolder:
         """Folder of teachers, weights and model files, shared by all runs."""
-        return self.runs_folder / ARTIFACTS_FOLDER
+        return ArtifactFolder(self.runs_folder / ARTIFACTS_FOLDER)
 
 
 def prepare_search(
@@ -92,7 +77,7 @@ def prepare_search(
     store: Store,
     device: Device | None,
     observer: Observer,
-    on_teacher_step: TrainingProgress,
+    on_teacher_step: OnStep,
 ) -> Search:
     """Make everything a search needs: task, teacher, space, evaluator, timer and study.
 
@@ -102,15 +87,16 @@ def prepare_search(
         OSError: If a file cannot be read or written.
     """
     check_sampler(request.sampler)
+    check_evaluator(request.evaluator)
     task_folder = Path(request.task_dir) if request.task_dir else None
     data = tokenize_task(load_task(request.task, folder=task_folder), sequence_length=request.sequence_length)
     teacher = prepare_teacher(
         data,
-        plan_teacher(request.teacher),
-        folder=workplace.artifacts / "teachers",
+        teacher_plan(request.teacher),
+        artifacts=workplace.artifacts,
         seed=request.seed,
         device=workplace.train_device,
-        progress=on_teacher_step,
+        on_step=on_teacher_step,
     )
     space = make_space(request.space, teacher.arch)
     evaluator = _make_evaluator(request, data, teacher, workplace)
@@ -123,7 +109,7 @@ def prepare_search(
             reference=squeezebert_rule(teacher.arch),
             sequence_length=request.sequence_length,
             num_labels=data.task.num_labels,
-            models_folder=workplace.artifacts / "models",
+            models_folder=workplace.artifacts.path / "models",
             seed=request.seed,
         )
     settings = SearchSettings(
@@ -157,7 +143,7 @@ def _make_evaluator(
     context = ScoringContext(
         data=data,
         teacher=teacher,
-        folder=workplace.artifacts,
+        artifacts=workplace.artifacts,
         seed=request.seed,
         device=workplace.train_device,
         num_steps=request.steps,

@@ -118,7 +118,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
                 store=store,
                 device=device,
                 observer=TerminalObserver(progress, num_trials=num_trials),
-                on_teacher_step=lambda step, num_steps, _: progress.update(
+                on_teacher_step=lambda step, num_steps: progress.update(
                     teacher_task, description="training the teacher", completed=step, total=num_steps
                 ),
             )

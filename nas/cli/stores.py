@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import optuna
+
 from nas.errors import SettingsError, StoreError
 from nas.store import Store, sqlite_url
+
+# Our own progress says what Optuna would log, in terms of architectures.
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STORE_FILE = "store.db"
 # Beside the runs: what several of them share.

@@ -1,0 +1,163 @@
+"""Stand-ins for the slow parts of a search: training and a device. The store, Optuna and the protocol are real."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from device_lab.measurement import Backend, Conditions, DeviceInfo, Interval, ModelFile
+from device_lab.protocol import Progress
+from device_lab.runner.contract import RunnerOutput, RunRequest
+from nas.cost import model_cost
+from nas.records import Objective, Role, Score
+from nas.runs import SearchRequest, SearchSettings, open_study
+from nas.search import Search
+from nas.store import Store
+from nas.timing import Timer
+from search_spaces.architecture import Architecture
+from search_spaces.reference import dense_encoder, squeezebert_rule
+from search_spaces.space import make_space
+
+TEACHER = dense_encoder(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+SEQUENCE_LENGTH = 8
+
+
+class FormulaEvaluator:
+    """Scores by a formula in the numbers of the architecture; counts how often it is asked."""
+
+    name = "formula"
+    settings_id = "formula-1"
+
+    def __init__(self, before: Callable[[Architecture], None] = lambda arch: None) -> None:
+        self.scored: list[str] = []
+        self._before = before
+
+    def evaluate(self, arch: Architecture, *, on_step: Callable[[int, int], None] | None = None) -> Score:
+        self._before(arch)
+        self.scored.append(arch.arch_id)
+        if on_step is not None:
+            on_step(1, 1)
+        cost = model_cost(arch, sequence_length=SEQUENCE_LENGTH, num_labels=2)
+        luck = int(hashlib.sha256(arch.arch_id.encode()).hexdigest()[:4], 16) / 65_536
+        value = 0.5 + 0.4 * cost.encoder_macs / 2_000_000 + 0.05 * luck
+        return Score(
+            task="fake",
+            metric="accuracy",
+            evaluator=self.name,
+            interval=Interval(estimate=value, low=value - 0.01, high=value + 0.01),
+            metrics=(("accuracy", value),),
+            num_examples=100,
+            duration_s=0.0,
+            weights_sha256=None,
+        )
+
+
+class SizeDevice:
+    """A device on which a model takes as many nanoseconds as its file has bytes. Answers at once."""
+
+    info = DeviceInfo(
+        device_id="size", backend=Backend.VIRTUAL_PHONE, model="m", soc="s", os_version="o", abi="a", num_cores=2
+    )
+    runtime = "size"
+    runtime_version = "1"
+
+    def __init__(self, before: Callable[[ModelFile], None] = lambda model: None) -> None:
+        self.num_runs = 0
+        self._before = before
+
+    def conditions(self) -> Conditions:
+        return Conditions(taken_at="now", readings=())
+
+    def run(self, model: ModelFile, request: RunRequest) -> RunnerOutput:
+        self._before(model)
+        self.num_runs += 1
+        sample_ns = model.path.stat().st_size
+        return RunnerOutput(
+            runtime=self.runtime,
+            runtime_version=self.runtime_version,
+            num_threads=request.num_threads,
+            num_warmup_runs=1,
+            samples_ns=(sample_ns,) * request.min_runs,
+            wall_ns=sample_ns,
+            cpu_ns=sample_ns,
+            peak_rss_bytes=None,
+            output=model.expected_output,
+        )
+
+
+class Listener:
+    """Remembers what a search said. See `nas.search.Observer`."""
+
+    def __init__(self) -> None:
+        self.num_known = -1
+        self.values: dict[int, dict[Objective, float]] = {}
+        self.failures: dict[int, str] = {}
+        self.refined: list[int] = []
+
+    def resumed(self, num_known: int) -> None:
+        self.num_known = num_known
+
+    def proposed(self, number: int, role: Role) -> None:
+        pass
+
+    def trained(self, number: int, step: int, num_steps: int) -> None:
+        pass
+
+    def measured(self, progress: Progress) -> None:
+        pass
+
+    def finished(self, number: int, values: dict[Objective, float]) -> None:
+        self.values[number] = values
+
+    def failed(self, number: int, reason: str) -> None:
+        self.failures[number] = reason
+
+    def refining(self, num_architectures: int, precision: object) -> None:
+        self.refined.append(num_architectures)
+
+
+def make_search(
+    store: Store,
+    folder: Path,
+    *,
+    run: str = "run",
+    request: SearchRequest | None = None,
+    evaluator: FormulaEvaluator | None = None,
+    device: SizeDevice | None = None,
+    listener: Listener | None = None,
+) -> Search:
+    """Put a search together with the stand-ins where none is given."""
+    request = request or SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH)
+    device, evaluator = device or SizeDevice(), evaluator or FormulaEvaluator()
+    timer = Timer(
+        store=store,
+        device=device,
+        num_threads=1,
+        reference=squeezebert_rule(TEACHER),
+        sequence_length=SEQUENCE_LENGTH,
+        num_labels=2,
+        models_folder=folder / "models",
+        seed=0,
+    )
+    is_timed = Objective.LATENCY in request.objectives
+    settings = SearchSettings(
+        request=request,
+        task="fake",
+        task_sha256="0",
+        num_labels=2,
+        teacher_id="0",
+        teacher_architecture=TEACHER.to_json(),
+        evaluator_settings_id=evaluator.settings_id,
+        device=device.info if is_timed else None,
+        settings=timer.settings if is_timed else None,
+    )
+    return Search(
+        store=store,
+        study=open_study(store, run, settings),
+        space=make_space(request.space, TEACHER),
+        settings=settings,
+        evaluator=evaluator if Objective.ACCURACY in request.objectives else None,
+        timing=timer if is_timed else None,
+        observer=listener or Listener(),
+    )

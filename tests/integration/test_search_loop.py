@@ -1,0 +1,187 @@
+"""The study loop on a real store with Optuna and the protocol; only training and the device are stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from device_lab.errors import OutOfMemoryError
+from device_lab.measurement import ModelFile
+from nas.errors import NonFiniteLossError, SettingsError, StoreError
+from nas.records import Objective, Role, Run, TrialState
+from nas.runs import SearchRequest, load_run
+from nas.samplers import SAMPLERS
+from nas.store import Store, sqlite_url
+from search_spaces.architecture import Architecture
+from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
+
+REQUEST = SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(sqlite_url(tmp_path / "store.db"))
+
+
+def architectures(run: Run) -> list[str]:
+    return [trial.architecture.arch_id for trial in run.trials if trial.same_as is None]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_references_come_first_and_every_trial_is_scored_and_timed(store: Store, tmp_path: Path, sampler: str) -> None:
+    make_search(store, tmp_path, request=replace(REQUEST, sampler=sampler)).run(9)
+
+    run = load_run(store, "run")
+
+    assert [trial.role for trial in run.trials[:2]] == [Role.SQUEEZEBERT_RULE, Role.DENSE_TEACHER]
+    assert {trial.role for trial in run.trials[2:]} == {Role.CANDIDATE}
+    assert len(set(architectures(run))) == 9
+    assert all(trial.score and trial.measurements for trial in run.trials if trial.state == TrialState.COMPLETE)
+
+
+def test_a_run_that_is_resumed_ends_like_one_that_never_stopped(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, run="whole").run(13)
+    make_search(store, tmp_path, run="parts").run(5)
+    listener = Listener()
+    make_search(store, tmp_path, run="parts", listener=listener).run(13)
+
+    assert listener.num_known == 5
+    # A batch is proposed before any of it is told, so a stop between batches moves their borders.
+    assert set(architectures(load_run(store, "parts"))[:5]) == set(architectures(load_run(store, "whole"))[:5])
+    assert len(set(architectures(load_run(store, "parts")))) == 13
+
+
+def stop_after(count: int) -> Callable[[object], None]:
+    calls = iter(range(count))
+
+    def before(_: object) -> None:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    return before
+
+
+@pytest.mark.parametrize("when", ["training", "timing", "front"])
+def test_ctrl_c_loses_nothing_and_the_next_search_ends_the_same(store: Store, tmp_path: Path, when: str) -> None:
+    make_search(store, tmp_path, run="whole").run(10)
+    other = Store(sqlite_url(tmp_path / "other.db"))
+    num_runs = {"training": 10_000, "timing": 60, "front": 100}[when]
+    evaluator = FormulaEvaluator(before=stop_after(7 if when == "training" else 100))
+    device = SizeDevice(before=stop_after(num_runs))
+
+    with pytest.raises(KeyboardInterrupt):
+        make_search(other, tmp_path, run="whole", evaluator=evaluator, device=device).run(10)
+    again, cold = FormulaEvaluator(), SizeDevice()
+    make_search(other, tmp_path, run="whole", evaluator=again, device=cold).run(10)
+
+    whole, resumed = load_run(store, "whole"), load_run(other, "whole")
+    assert architectures(resumed) == architectures(whole)
+    assert [trial.score for trial in resumed.trials] == [trial.score for trial in whole.trials]
+    # Nothing that was finished is done again.
+    assert not set(again.scored) & set(evaluator.scored)
+    assert all(trial.state == TrialState.COMPLETE for trial in resumed.trials)
+
+
+def test_blocks_of_an_interrupted_session_are_used(store: Store, tmp_path: Path) -> None:
+    interrupted = SizeDevice(before=stop_after(17))
+    with pytest.raises(KeyboardInterrupt):
+        make_search(store, tmp_path, device=interrupted).run(4)
+    resumed, fresh = SizeDevice(), SizeDevice()
+    make_search(store, tmp_path, device=resumed).run(4)
+
+    make_search(Store(sqlite_url(tmp_path / "fresh.db")), tmp_path, device=fresh).run(4)
+
+    assert resumed.num_runs < fresh.num_runs
+
+
+def test_a_second_run_on_the_store_trains_and_times_nothing_again(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, run="first").run(8)
+    evaluator, device = FormulaEvaluator(), SizeDevice()
+
+    make_search(store, tmp_path, run="second", evaluator=evaluator, device=device).run(8)
+
+    assert evaluator.scored == []
+    assert device.num_runs == 0
+    assert architectures(load_run(store, "second")) == architectures(load_run(store, "first"))
+
+
+def test_a_candidate_that_fails_is_a_failed_trial_with_its_reason(store: Store, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def fail_third(arch: Architecture) -> None:
+        seen.append(arch.arch_id)
+        if len(seen) == 3:
+            raise NonFiniteLossError(step=7, loss=float("nan"))
+
+    listener = Listener()
+    make_search(store, tmp_path, evaluator=FormulaEvaluator(before=fail_third), listener=listener).run(6)
+
+    failed = [trial for trial in load_run(store, "run").trials if trial.state == TrialState.FAILED]
+    assert [trial.architecture.arch_id for trial in failed] == [seen[2]]
+    assert failed[0].failure == listener.failures[failed[0].number]
+    assert "loss=nan at step 7" in str(failed[0].failure)
+    assert len(listener.values) == 5
+
+
+def test_a_model_that_does_not_run_on_the_device_fails_alone(store: Store, tmp_path: Path) -> None:
+    names: list[str] = []
+
+    def refuse_the_second_model(model: ModelFile) -> None:
+        if model.path.name not in names:
+            names.append(model.path.name)
+        if names.index(model.path.name) == 1:
+            raise OutOfMemoryError(f"{model.path.name}: killed for memory")
+
+    listener = Listener()
+    device = SizeDevice(before=refuse_the_second_model)
+    make_search(store, tmp_path, device=device, listener=listener).run(4)
+
+    assert len(listener.values) == 3
+    assert list(listener.failures.values()) == ["the measurement ended with out_of_memory after 0 blocks"]
+
+
+def test_objectives_without_latency_need_no_device(store: Store, tmp_path: Path) -> None:
+    objectives = (Objective.ACCURACY, Objective.MACS, Objective.PARAMETERS)
+    device, listener = SizeDevice(), Listener()
+
+    make_search(store, tmp_path, request=replace(REQUEST, objectives=objectives), device=device, listener=listener).run(
+        5
+    )
+
+    assert device.num_runs == 0
+    assert [tuple(values) for values in listener.values.values()] == [objectives] * 5
+
+
+def test_the_front_and_the_references_are_measured_precisely(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path).run(10)
+
+    fine = {trial.number: trial.measurements[-1].precision.name == "normal" for trial in load_run(store, "run").trials}
+
+    assert fine[0]
+    assert fine[1]
+    assert 2 <= sum(fine.values()) < 10
+
+
+def test_a_used_up_space_ends_the_search(store: Store, tmp_path: Path) -> None:
+    request = replace(REQUEST, space="squeezebert", sampler="random", objectives=(Objective.MACS, Objective.PARAMETERS))
+
+    make_search(store, tmp_path, request=request).run(12)
+
+    assert len(set(architectures(load_run(store, "run")))) == 12
+
+
+def test_other_settings_are_refused_with_the_difference(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path).run(2)
+
+    with pytest.raises(SettingsError, match=r"run 'run' has other settings: request is .*choose another run name"):
+        make_search(store, tmp_path, request=replace(REQUEST, seed=5))
+
+
+def test_an_unknown_run_is_named_with_those_there_are(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path).run(2)
+
+    with pytest.raises(StoreError, match=r"no run 'other' in the store \(runs: run\)"):
+        load_run(store, "other")
