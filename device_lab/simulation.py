@@ -19,7 +19,6 @@ from scipy.signal import lfilter
 from device_lab.measurement import Backend, Conditions, DeviceInfo, ModelFile
 from device_lab.runner.contract import RunnerOutput, RunRequest
 
-_PROCESS_OFFSET = 0.012
 _CORRELATION = 0.9
 _SAMPLE_NOISE = 0.01
 _SPIKE_SHARE = 0.02
@@ -32,6 +31,7 @@ _MAX_SAMPLES = 100
 class Scenario:
     """What disturbs the simulated device besides the noise every process has.
 
+    ``process_offset`` is the standard deviation of the log factor of a whole process.
     ``heats``: work slows it by 5-25 % with a time constant of 60-240 s, a pause
     cools it at the same rate. ``jumps``: the clock sits within 4 % of its mean for
     20-90 s at a time. ``bursts``: other work slows everything 1.2-2 times for
@@ -39,6 +39,7 @@ class Scenario:
     """
 
     name: str
+    process_offset: float = 0.012
     heats: bool = False
     jumps: bool = False
     bursts: bool = False
@@ -137,7 +138,9 @@ class SimulatedDevice:
         correlated = np.asarray(lfilter([1.0], [1.0, -_CORRELATION], innovations), dtype=np.float64)
         is_spike = self._generator.random(num_runs) < _SPIKE_SHARE
         spikes = np.where(is_spike, self._generator.uniform(1.1, 1.6, num_runs), 1.0)
-        factors: NDArray[np.float64] = np.exp(self._generator.normal(0, _PROCESS_OFFSET) + correlated) * spikes
+        factors: NDArray[np.float64] = (
+            np.exp(self._generator.normal(0, self._scenario.process_offset) + correlated) * spikes
+        )
         return factors
 
     def _disturbance(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:

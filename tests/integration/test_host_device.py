@@ -149,6 +149,7 @@ def test_a_runner_that_was_killed_ran_out_of_memory(tiny: ModelFile) -> None:
         device.run(tiny, REQUEST)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces a limit on address space")
 def test_a_model_that_does_not_fit_into_memory_says_so(tmp_path: Path) -> None:
     # Twelve layers of 1024 x 1024 floats are 50 MB, loaded with 20 MB to spare.
@@ -169,6 +170,7 @@ def test_a_model_that_does_not_fit_into_memory_says_so(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_runner_that_hangs_is_stopped_with_everything_it_started(tmp_path: Path, tiny: ModelFile) -> None:
     pids = tmp_path / "pids"
     device = _python(*_hanging(pids))
@@ -248,4 +250,5 @@ def _are_gone(pids: list[int]) -> bool:
 
 def _is_running(pid: int) -> bool:
     finished = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return finished.stdout.strip() not in ("",) and not finished.stdout.strip().startswith("Z")
+    state = finished.stdout.strip()
+    return bool(state) and not state.startswith("Z")
