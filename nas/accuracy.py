@@ -14,21 +14,22 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from nas.artifacts import WeightsFolder, pack, unpack, write_atomically
+from device_lab.files import write_atomically
+from nas.artifacts import ArtifactFolder, pack, unpack
 from nas.errors import UnknownEvaluatorError
 from nas.inherit import inherit
 from nas.losses import distillation_loss, predictions_from_logits
 from nas.metrics import bootstrap_interval, compute_metric
 from nas.records import Score
 from nas.teacher import Teacher
+from nas.teacher_plans import SMALL
 from nas.tokens import TokenizedTask, training_batches
-from nas.training import Progress, Recipe, predict, train, translate_out_of_memory
+from nas.training import OnStep, Recipe, predict, train, translate_out_of_memory
 from search_spaces.architecture import Architecture
 from search_spaces.bert import Bert, build
 
@@ -36,7 +37,7 @@ from search_spaces.bert import Bert, build
 SCORING_VERSION = 1
 
 # A small network wants a high rate; weights that were pretrained would forget at it.
-SCRATCH_DISTILLATION = Recipe(num_steps=60, learning_rate=1e-3)
+SMALL_DISTILLATION = Recipe(num_steps=60, learning_rate=1e-3)
 PRETRAINED_DISTILLATION = Recipe(num_steps=200, learning_rate=3e-4)
 TEMPERATURE = 2.0
 TEACHER_WEIGHT = 0.5
@@ -55,12 +56,12 @@ class Evaluator(Protocol):
         """Twelve hex digits of a hash over all that defines a score besides the architecture."""
         ...
 
-    def score(self, arch: Architecture, *, progress: Progress | None = None) -> Score:
+    def evaluate(self, arch: Architecture, *, on_step: OnStep | None = None) -> Score:
         """Score one architecture.
 
         Args:
             arch: The candidate.
-            progress: Told after every training step, if the method trains.
+            on_step: Hears of every training step, if the method trains.
 
         Raises:
             TrainingError: If its loss is not finite, or memory does not suffice.
@@ -74,13 +75,13 @@ class Evaluator(Protocol):
 class ScoringContext:
     """What an evaluator is made from.
 
-    ``folder`` is where weights and the teacher's answers are kept. ``num_steps``
-    is the training budget of a candidate, or None for the evaluator's own.
+    ``artifacts`` is where weights and the teacher's answers are kept.
+    ``num_steps`` is the training budget of a candidate, or None for the evaluator's own.
     """
 
     data: TokenizedTask
     teacher: Teacher
-    folder: Path
+    artifacts: ArtifactFolder
     seed: int
     device: str
     num_steps: int | None = None
@@ -92,9 +93,18 @@ def make_evaluator(name: str, context: ScoringContext) -> Evaluator:
     Raises:
         UnknownEvaluatorError: If no evaluator has that name.
     """
+    check_evaluator(name)
+    return EVALUATORS[name](context)
+
+
+def check_evaluator(name: str) -> None:
+    """Refuse a name before anything is loaded or trained for it.
+
+    Raises:
+        UnknownEvaluatorError: If no evaluator has that name.
+    """
     if name not in EVALUATORS:
         raise UnknownEvaluatorError(name=name, known=EVALUATORS)
-    return EVALUATORS[name](context)
 
 
 class DistilledEvaluator:
@@ -108,8 +118,7 @@ class DistilledEvaluator:
 
     def __init__(self, context: ScoringContext) -> None:
         self._context = context
-        self._weights = WeightsFolder(context.folder / "weights")
-        recipe = SCRATCH_DISTILLATION if context.teacher.origin == "scratch" else PRETRAINED_DISTILLATION
+        recipe = SMALL_DISTILLATION if context.teacher.origin == SMALL else PRETRAINED_DISTILLATION
         self._recipe = recipe if context.num_steps is None else replace(recipe, num_steps=context.num_steps)
         self._answers: Tensor | None = None
 
@@ -129,8 +138,8 @@ class DistilledEvaluator:
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
-    def score(self, arch: Architecture, *, progress: Progress | None = None) -> Score:
-        """Distil and score one architecture, and keep its weights. See `Evaluator.score`."""
+    def evaluate(self, arch: Architecture, *, on_step: OnStep | None = None) -> Score:
+        """Distil and score one architecture, and keep its weights. See `Evaluator.evaluate`."""
         start_s = time.perf_counter()
         context = self._context
         with translate_out_of_memory(f"architecture {arch.arch_id}"):
@@ -145,10 +154,10 @@ class DistilledEvaluator:
                 recipe=self._recipe,
                 seed=context.seed,
                 device=context.device,
-                progress=progress,
+                on_step=on_step,
             )
             logits = predict(network, context.data.dev, device=context.device)
-        weights_sha256 = self._weights.put(network.state_dict(), description=self._describe(arch))
+        weights_sha256 = context.artifacts.put_weights(network.state_dict(), description=self._describe(arch))
         return score_logits(
             logits,
             context.data,
@@ -173,7 +182,7 @@ class DistilledEvaluator:
     def _teacher_answers(self) -> Tensor:
         """Return the teacher's logits (n, c), computed once for the examples that training visits; NaN elsewhere."""
         if self._answers is None:
-            path = self._context.folder / "answers" / f"{self.settings_id}.safetensors"
+            path = self._context.artifacts.answers_file(self.settings_id)
             if not path.exists():
                 write_atomically(path, pack({"logits": self._ask_teacher()}, description=self.settings_id))
             tensors, _ = unpack(path.read_bytes(), source=path)

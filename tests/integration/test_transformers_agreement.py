@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from search_spaces.architecture import Architecture
+from search_spaces.bert import build
+from search_spaces.checkpoints import config_from_architecture, read_checkpoint
+from search_spaces.reference import BERT_BASE, SQUEEZEBERT, dense_encoder, squeezebert_rule
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+SMALL = dense_encoder(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=64)
+
+
+@pytest.fixture(scope="module")
+def transformers() -> Any:
+    return pytest.importorskip("transformers", reason="the test dependency transformers is not installed")
+
+
+@pytest.mark.parametrize(
+    ("arch", "num_parameters"),
+    [(BERT_BASE, 109_483_778), (SQUEEZEBERT, 51_091_202), (SMALL, None), (squeezebert_rule(SMALL), None)],
+    ids=["bert-base", "squeezebert", "small-bert", "small-squeezebert"],
+)
+def test_our_network_computes_what_transformers_computes(
+    transformers: Any, tmp_path: Path, arch: Architecture, num_parameters: int | None
+) -> None:
+    theirs = _random_network(transformers, arch)
+    theirs.save_pretrained(tmp_path)
+
+    checkpoint = read_checkpoint(tmp_path)
+    ours = build(checkpoint.arch, num_labels=2).eval()
+    ours.load_state_dict(checkpoint.state)
+
+    assert checkpoint.arch == arch
+    if num_parameters is not None:
+        assert _count(ours) == _count(theirs) == num_parameters
+    ids, mask, types = _inputs(arch)
+    with torch.no_grad():
+        wanted = theirs(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
+        logits = ours(ids, mask, types)
+        without_types = ours(ids, mask, torch.zeros_like(types))
+    assert logits.std() > 0.01
+    assert (logits - wanted).abs().max() < 1e-5
+    assert (logits - without_types).abs().max() > 1e-4
+
+
+def _random_network(transformers: Any, arch: Architecture) -> Any:
+    """Their network of our configuration, with weights large enough that a swapped pair shows."""
+    config = dict(config_from_architecture(arch, num_labels=2))
+    family = config.pop("model_type")
+    (name,) = config.pop("architectures")
+    kind = {"bert": transformers.BertConfig, "squeezebert": transformers.SqueezeBertConfig}[family]
+    network = getattr(transformers, name)(kind(**config)).eval()
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.01)
+    return network
+
+
+def _inputs(arch: Architecture) -> tuple[Tensor, Tensor, Tensor]:
+    """Three sequences of 23, 9 and 1 tokens, the second sentence of each starting at token 4."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(arch.vocab_size, (3, 23), generator=generator)
+    mask = (torch.arange(23) < torch.tensor([[23], [9], [1]])).long()
+    types = (torch.arange(23) >= 4).long().expand(3, 23)
+    return ids, mask, types
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

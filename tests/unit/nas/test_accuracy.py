@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import nas.accuracy
+from nas.accuracy import DistilledEvaluator, ScoringContext, check_evaluator, inherited_network, make_evaluator
+from nas.artifacts import ArtifactFolder
+from nas.errors import OutOfMemoryError, SettingsError, UnknownEvaluatorError
+from nas.losses import predictions_from_logits
+from nas.tasks import TaskKind
+from nas.teacher import Teacher, prepare_teacher
+from nas.teacher_plans import small_plan
+from nas.tokens import TokenizedTask, tokenize_task
+from nas.training import predict
+from search_spaces.architecture import Architecture
+from search_spaces.bert import Bert, build
+from search_spaces.reference import squeezebert_rule
+from tests.small_tasks import TINY, classification_task, regression_task
+
+RULE = squeezebert_rule(TINY)
+
+
+@pytest.fixture(scope="module")
+def data() -> TokenizedTask:
+    return tokenize_task(classification_task(), sequence_length=16)
+
+
+@pytest.fixture(scope="module")
+def teacher(data: TokenizedTask, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    artifacts = ArtifactFolder(tmp_path_factory.mktemp("teacher"))
+    return prepare_teacher(data, small_plan(TINY, num_steps=40), artifacts=artifacts, seed=0, device="cpu")
+
+
+def _context(data: TokenizedTask, teacher: Teacher, folder: Path, *, seed: int = 3) -> ScoringContext:
+    return ScoringContext(
+        data=data, teacher=teacher, artifacts=ArtifactFolder(folder), seed=seed, device="cpu", num_steps=12
+    )
+
+
+@pytest.mark.torch
+def test_a_candidate_is_distilled_scored_and_kept(data: TokenizedTask, teacher: Teacher, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    evaluator = make_evaluator("distilled", _context(data, teacher, tmp_path))
+
+    score = evaluator.evaluate(RULE, on_step=lambda step, num_steps: steps.append((step, num_steps)))
+
+    assert steps == [(step, 12) for step in range(1, 13)]
+    assert (score.task, score.metric, score.evaluator, score.num_examples) == ("praise", "accuracy", "distilled", 10)
+    assert score.duration_s > 0
+    metrics = dict(score.metrics)
+    assert list(metrics) == ["accuracy", "f1"]
+    assert score.interval.estimate == metrics["accuracy"] >= 0.8
+    assert score.interval.low <= score.interval.estimate <= score.interval.high
+
+    assert score.weights_sha256 is not None
+    state, description = ArtifactFolder(tmp_path).get_weights(score.weights_sha256)
+    document = json.loads(description)
+    arch = Architecture.from_json(json.dumps(document["arch"]))
+    network = build(arch, num_labels=len(document["label_names"]))
+    network.load_state_dict(state)
+    predicted = predictions_from_logits(predict(network, data.dev, device="cpu"), TaskKind.CLASSIFICATION)
+    assert arch == RULE
+    assert document["settings_id"] == evaluator.settings_id
+    assert (predicted == data.dev.labels).double().mean().item() == metrics["accuracy"]
+
+
+@pytest.mark.torch
+def test_equal_settings_give_equal_scores_in_any_order(data: TokenizedTask, teacher: Teacher, tmp_path: Path) -> None:
+    one = make_evaluator("distilled", _context(data, teacher, tmp_path / "one"))
+    other = make_evaluator("distilled", _context(data, teacher, tmp_path / "other"))
+
+    first = one.evaluate(RULE)
+    other.evaluate(TINY)
+    second = other.evaluate(RULE)
+
+    assert one.settings_id == other.settings_id
+    assert replace(first, duration_s=0) == replace(second, duration_s=0)
+
+
+@pytest.mark.torch
+def test_settings_that_change_a_score_change_the_settings_id(
+    data: TokenizedTask, teacher: Teacher, tmp_path: Path
+) -> None:
+    context = _context(data, teacher, tmp_path)
+    contexts = [
+        context,
+        replace(context, seed=4),
+        replace(context, num_steps=13),
+        replace(context, teacher=replace(teacher, teacher_id="other")),
+        replace(context, teacher=replace(teacher, origin="minilm")),
+        replace(context, data=replace(data, sequence_length=15)),
+        replace(context, data=replace(data, content_sha256="other")),
+    ]
+
+    ids = {make_evaluator("distilled", changed).settings_id for changed in contexts}
+
+    assert len(ids) == len(contexts)
+    elsewhere = replace(context, artifacts=ArtifactFolder(tmp_path / "elsewhere"))
+    assert make_evaluator("distilled", elsewhere).settings_id in ids
+
+
+@pytest.mark.torch
+def test_the_teacher_is_asked_once_for_all_candidates_and_workers(
+    data: TokenizedTask, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    network = Teacher.network
+
+    def counted(self: Teacher) -> Bert:
+        asked.append(self.teacher_id)
+        return network(self)
+
+    monkeypatch.setattr(Teacher, "network", counted)
+    for _ in range(2):
+        evaluator = make_evaluator("distilled", _context(data, teacher, tmp_path))
+        evaluator.evaluate(RULE)
+        evaluator.evaluate(TINY)
+
+    assert asked == [teacher.teacher_id]
+
+
+@pytest.mark.torch
+def test_a_regression_candidate_is_scored_by_correlation(tmp_path: Path) -> None:
+    data = tokenize_task(regression_task(), sequence_length=24)
+    teacher = prepare_teacher(
+        data, small_plan(TINY, num_steps=3), artifacts=ArtifactFolder(tmp_path), seed=0, device="cpu"
+    )
+
+    score = make_evaluator("distilled", _context(data, teacher, tmp_path)).evaluate(RULE)
+
+    assert score.metric == "pearson"
+    assert [name for name, _ in score.metrics] == ["pearson", "spearman"]
+    assert -1 <= score.interval.low <= score.interval.estimate <= score.interval.high <= 1
+
+
+@pytest.mark.torch
+def test_the_dense_shape_starts_as_the_teacher(data: TokenizedTask, teacher: Teacher) -> None:
+    inherited = predict(inherited_network(teacher, TINY), data.dev, device="cpu")
+
+    assert torch.equal(inherited, predict(teacher.network(), data.dev, device="cpu"))
+
+
+@pytest.mark.torch
+def test_a_candidate_wider_than_the_teacher_keeps_nothing(
+    data: TokenizedTask, teacher: Teacher, tmp_path: Path
+) -> None:
+    evaluator = make_evaluator("distilled", _context(data, teacher, tmp_path))
+
+    with pytest.raises(SettingsError, match=r"hidden_size=64 .* at most the teacher's 32"):
+        evaluator.evaluate(replace(TINY, hidden_size=64))
+
+    assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.torch
+def test_running_out_of_memory_names_the_architecture(
+    data: TokenizedTask, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(teacher: Teacher, arch: Architecture) -> Bert:
+        raise MemoryError
+
+    monkeypatch.setattr(nas.accuracy, "inherited_network", no_memory)
+
+    with pytest.raises(OutOfMemoryError, match=f"architecture {RULE.arch_id}: out of memory"):
+        DistilledEvaluator(_context(data, teacher, tmp_path)).evaluate(RULE)
+
+
+def test_an_unknown_evaluator_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownEvaluatorError, match=r"unknown evaluator 'guessed' \(known: distilled\)"):
+        check_evaluator("guessed")
