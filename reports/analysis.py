@@ -14,7 +14,6 @@ from device_lab.statistics import (
     Percentiles,
     block_log_ratio,
     candidate_runs,
-    kept_blocks,
     percentiles_ms,
     reference_runs,
 )
@@ -37,12 +36,12 @@ REFERENCE_COST = 2.0
 class Analysis:
     """A run with everything a page, a table or a figure shows of it.
 
-    Shapes: n = compared trials, d = objectives. ``losses`` (n, d),
-    ``on_front``, ``probability`` and ``hypervolume`` (n,) follow ``compared``,
-    which is in trial order. ``probability`` is that of being on the front.
+    Shapes: n = compared trials, d = objectives. ``losses`` (n, d), ``on_front``
+    and ``hypervolume`` (n,) follow ``compared``, which is in trial order.
     ``hypervolume`` is a share of the box between the ideal and
-    ``reference_losses`` (d,). ``milliseconds`` are by trial number, with
-    meaningful bounds for the front and the references only.
+    ``reference_losses`` (d,). ``probabilities`` of being on the front and
+    ``milliseconds`` are by trial number; the latter have meaningful bounds for
+    the front and the references only.
     """
 
     run: Run
@@ -53,7 +52,7 @@ class Analysis:
     compared: tuple[Evidence, ...]
     losses: Floats
     on_front: Bools
-    probability: Floats
+    probabilities: Mapping[int, float]
     reference_losses: Floats
     hypervolume: Floats
     knee: Evidence | None
@@ -78,11 +77,6 @@ class Analysis:
         """Name of the score's metric, ``"accuracy"`` while nothing is scored."""
         return next((item.trial.score.metric for item in self.evidence if item.trial.score is not None), "accuracy")
 
-    @property
-    def probabilities(self) -> dict[int, float]:
-        """The probability of being on the front, by number of the compared trial."""
-        return {item.trial.number: float(p) for item, p in zip(self.compared, self.probability, strict=True)}
-
 
 def analyse(run: Run) -> Analysis:
     """Return the answers of a report on ``run``; the same run gives the same answers.
@@ -98,6 +92,7 @@ def analyse(run: Run) -> Analysis:
     losses = _losses(compared, gathered.objectives)
     on_front = non_dominated(losses)
     resampled = _resampled_losses(compared, losses, gathered.objectives, generator)
+    numbers = [item.trial.number for item in compared]
     front = [item for item, is_member in zip(compared, on_front, strict=True) if is_member]
     balanced = front[knee(losses[on_front])] if front else None
     squeezebert = _with_role(compared, Role.SQUEEZEBERT_RULE)
@@ -113,7 +108,7 @@ def analyse(run: Run) -> Analysis:
         compared=compared,
         losses=losses,
         on_front=on_front,
-        probability=front_probability(resampled),
+        probabilities=dict(zip(numbers, front_probability(resampled).tolist(), strict=True)),
         reference_losses=reference,
         hypervolume=hypervolume_history(losses, reference=reference) / np.prod(reference),
         knee=balanced,
@@ -163,9 +158,9 @@ def _accuracy_draws(interval: Interval, generator: np.random.Generator) -> Float
 
 
 def _ratio_draws(item: Evidence, generator: np.random.Generator) -> Floats:
-    blocks = kept_blocks(item.measurement.blocks) if item.measurement is not None else ()
-    log_ratios = np.array([block_log_ratio(block) for block in blocks])
-    means = log_ratios[generator.integers(len(blocks), size=(NUM_RESAMPLES, len(blocks)))].mean(axis=1)
+    log_ratios = np.array([block_log_ratio(block) for block in item.kept])
+    draws = generator.integers(len(log_ratios), size=(NUM_RESAMPLES, len(log_ratios)))
+    means = log_ratios[draws].mean(axis=1)
     centre = log_ratios.mean()
     return np.asarray(np.exp(centre + INTERVAL_FACTOR * (means - centre)))
 
@@ -208,10 +203,9 @@ def _milliseconds(gathered: Gathered, precise: set[int], generator: np.random.Ge
 
 def _timed_runs(item: Evidence, gathered: Gathered) -> tuple[ProcessRun, ...]:
     if item.measurement is not None:
-        return candidate_runs(kept_blocks(item.measurement.blocks))
+        return candidate_runs(item.kept)
     if item.trial.role is not Role.SQUEEZEBERT_RULE:
         return ()
     # Not timed on its own, the rule is the reference of every other trial; the finest session speaks for it.
-    sessions = [other.measurement for other in gathered.evidence if other.measurement is not None]
-    finest = max(sessions, key=lambda session: len(session.blocks), default=None)
-    return reference_runs(kept_blocks(finest.blocks)) if finest is not None else ()
+    finest = max(gathered.evidence, key=lambda other: len(other.kept))
+    return reference_runs(finest.kept)

@@ -94,7 +94,7 @@ def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
         "state": trial.state,
         "role": trial.role,
         "arch_id": trial.architecture.arch_id,
-        "architecture": asdict(trial.architecture),
+        "architecture": json.loads(trial.architecture.to_json()),
         "cost": asdict(trial.cost),
         "accuracy": _interval(item.accuracy),
         "ratio": _interval(item.ratio),

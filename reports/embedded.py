@@ -13,7 +13,7 @@ from markupsafe import Markup
 from scipy.special import stdtrit
 
 from device_lab.measurement import Interval, ProcessRun
-from device_lab.statistics import INTERVAL_FACTOR, LEVEL, kept_blocks, process_median_ns
+from device_lab.statistics import INTERVAL_FACTOR, LEVEL, process_median_ns
 from reports.analysis import Analysis
 from reports.document import processes
 from reports.evidence import Evidence
@@ -76,7 +76,7 @@ def _rounded(interval: Interval | None) -> list[float] | None:
 
 def _blocks(item: Evidence, positions: Mapping[str, int]) -> list[list[int]]:
     blocks = item.measurement.blocks if item.measurement else ()
-    kept = {block.index for block in kept_blocks(blocks)}
+    kept = {block.index for block in item.kept}
     return [
         [
             positions[block.reference_before.run_id],

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from device_lab.measurement import Backend, DeviceInfo, Interval, Measurement, RunSettings
+from device_lab.measurement import Backend, Block, DeviceInfo, Interval, Measurement, RunSettings
 from device_lab.statistics import kept_blocks, ratio_interval
 from nas.records import Objective, Role, Run, Trial, TrialState
 from search_spaces.architecture import Architecture
@@ -45,14 +45,16 @@ class Evidence:
     """A trial with its comparable numbers.
 
     ``ratio`` is the latency over that of SqueezeBERT's rule, from
-    ``measurement``; the rule's own is 1 by definition. ``left_out`` says in one
-    line why the trial is not compared, and is ``None`` if it is.
+    ``measurement``, whose blocks that count are ``kept``; the rule's own is 1 by
+    definition. ``left_out`` says in one line why the trial is not compared, and
+    is ``None`` if it is.
     """
 
     trial: Trial
     accuracy: Interval | None
     ratio: Interval | None
     measurement: Measurement | None
+    kept: tuple[Block, ...]
     left_out: str | None
 
     def value(self, objective: Objective) -> float | None:
@@ -95,18 +97,13 @@ def gather(run: Run) -> Gathered:
     if any(m.device.backend is Backend.QEMU for trial in run.trials for m in trial.measurements):
         notices += ("Times from an emulated processor (qemu) say nothing about a phone and are not shown.",)
     first_numbers: dict[Architecture, int] = {}
-    evidence = []
-    for item in numbers:
-        left_out = _reason_to_leave_out(item, run=run, bench=bench, objectives=objectives, seen=first_numbers)
-        evidence.append(
-            Evidence(
-                trial=item.trial,
-                accuracy=item.accuracy,
-                ratio=item.ratio,
-                measurement=item.measurement,
-                left_out=left_out,
-            )
+    evidence = [
+        replace(
+            item,
+            left_out=_reason_to_leave_out(item, run=run, bench=bench, objectives=objectives, seen=first_numbers),
         )
+        for item in numbers
+    ]
     return Gathered(bench=bench, objectives=objectives, notices=notices, evidence=tuple(evidence))
 
 
@@ -132,16 +129,20 @@ def _bench_of(measurement: Measurement) -> Bench:
 def _numbers(trial: Trial, *, run: Run, bench: Bench | None) -> Evidence:
     score = trial.score
     accuracy = score.interval if score is not None and score.evaluator == run.evaluator else None
-    usable = [
-        measurement
-        for measurement in trial.measurements
-        if _bench_of(measurement) == bench and len(kept_blocks(measurement.blocks)) >= MIN_KEPT_BLOCKS
-    ]
-    measurement = usable[-1] if usable else None
+    measurement, kept = _finest(trial, bench)
     ratio = ratio_interval(measurement.blocks) if measurement is not None else None
     if trial.role is Role.SQUEEZEBERT_RULE and bench is not None:
         ratio = EXACTLY_ONE
-    return Evidence(trial=trial, accuracy=accuracy, ratio=ratio, measurement=measurement, left_out=None)
+    return Evidence(trial=trial, accuracy=accuracy, ratio=ratio, measurement=measurement, kept=kept, left_out=None)
+
+
+def _finest(trial: Trial, bench: Bench | None) -> tuple[Measurement | None, tuple[Block, ...]]:
+    """Return the last measurement on ``bench`` that gives an interval, with its kept blocks."""
+    for measurement in reversed(trial.measurements):
+        kept = kept_blocks(measurement.blocks) if _bench_of(measurement) == bench else ()
+        if len(kept) >= MIN_KEPT_BLOCKS:
+            return measurement, kept
+    return None, ()
 
 
 def _objectives(run: Run, numbers: Iterable[Evidence]) -> tuple[tuple[Objective, ...], tuple[str, ...]]:

@@ -76,17 +76,7 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
     xs, ys = _coordinates(analysis.compared, x), _coordinates(analysis.compared, y)
     faint = 0.15 if len(analysis.compared) > MANY_POINTS else 0.35
     for members, color, alpha, width in ((~on_front, INK, faint, 0.7), (on_front, BLUE, 0.9, 1.1)):
-        axes.errorbar(
-            xs[members, 0],
-            ys[members, 0],
-            xerr=_arms(xs[members]),
-            yerr=_arms(ys[members]),
-            fmt="none",
-            ecolor=color,
-            elinewidth=width,
-            alpha=alpha,
-            zorder=2,
-        )
+        _draw_bars(axes, xs[members], ys[members], color=color, alpha=alpha, width=width)
     steps = _steps(xs[:, 0], ys[:, 0], larger_is_better=y is Objective.ACCURACY)
     axes.plot(steps[:, 0], steps[:, 1], drawstyle="steps-post", color=BLUE, zorder=1, gid="front")
     fills = [to_rgba(BLUE if member else INK, 1.0 if member else 0.35) for member in on_front]
@@ -118,7 +108,7 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
 @in_style
 def hypervolume_figure(analysis: Analysis) -> Figure:
     """Draw the hypervolume after each distinct architecture that was evaluated."""
-    figure, (axes,) = new_figure(height=3.4)
+    figure, (axes,) = new_figure(height=3.0)
     shares = 100 * analysis.hypervolume
     numbers = np.arange(1, len(shares) + 1)
     axes.plot(numbers, shares, drawstyle="steps-post", color=BLUE, gid="hypervolume")
@@ -150,9 +140,10 @@ def flops_figure(analysis: Analysis) -> Figure | None:
     fit = fit_latency(timed)
     if fit is None:
         return None
-    figure, (above, below) = new_figure(height=5.2, rows=2)
+    figure, (above, below) = new_figure(height=4.8, rows=2)
     bounds = _coordinates(timed, Objective.LATENCY)
-    above.errorbar(fit.gflops, fit.ratios, yerr=_arms(bounds), fmt="o", color=BLUE, markersize=4, elinewidth=0.8)
+    _draw_bars(above, np.repeat(fit.gflops[:, np.newaxis], 3, axis=1), bounds, color=BLUE, alpha=0.9, width=0.8)
+    above.plot(fit.gflops, fit.ratios, "o", color=BLUE, markersize=4, gid="ratios")
     ends = np.array([fit.gflops.min(), fit.gflops.max()])
     above.plot(ends, fit.intercept + fit.slope * ends, color=ORANGE, label="least squares")
     above.legend(loc="upper left", frameon=False)
@@ -233,16 +224,20 @@ def _scale_ratios(axes: Axes, bounds: Floats) -> None:
     """Give ratios a logarithmic axis once they differ by much, where half and double lie equally far from 1."""
     if bounds[:, 0].max() > WIDE_RATIO * bounds[:, 0].min():
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _arms(coordinates: Floats) -> Floats:
-    """Lengths of the error bars below and above (2, n)."""
-    estimate, low, high = coordinates.T
-    arms: Floats = np.stack([estimate - low, high - estimate])
-    return arms.clip(min=0)
+def _draw_bars(axes: Axes, xs: Floats, ys: Floats, *, color: str, alpha: float, width: float) -> None:
+    """Draw the intervals of points given as estimate, low and high (n, 3) along both axes."""
+    gaps = np.full(len(xs), np.nan)
+    across = (xs[:, 1], xs[:, 2]), (ys[:, 0], ys[:, 0])
+    along = (xs[:, 0], xs[:, 0]), (ys[:, 1], ys[:, 2])
+    # One line with gaps is a fifth of the size of a line for each bar.
+    for (x_from, x_to), (y_from, y_to) in (across, along):
+        x, y = np.column_stack([x_from, x_to, gaps]).ravel(), np.column_stack([y_from, y_to, gaps]).ravel()
+        axes.plot(x, y, color=color, alpha=alpha, linewidth=width, zorder=2)
 
 
 def _steps(x: Floats, y: Floats, *, larger_is_better: bool) -> Floats:

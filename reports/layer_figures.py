@@ -11,13 +11,13 @@ from device_lab.statistics import process_median_ns, reference_runs
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.style import BLUE, INK, VERMILLION, in_style, new_figure, settle
+from reports.text import SHORT_POSITION_NAMES
 from search_spaces.architecture import GROUP_POSITIONS, Architecture
 
 MAX_PANELS = 8
 MAX_VECTOR_DOTS = 400
 _PANELS_PER_ROW = 4
 _HEADER_INCHES, _LAYER_INCHES = 0.6, 0.19
-_SHORT_NAMES = ("q", "k", "v", "post", "in", "out")
 
 
 @in_style
@@ -77,7 +77,7 @@ def reference_figure(analysis: Analysis) -> Figure | None:
     if not runs or analysis.bench is None:
         return None
     medians_ms = np.array([process_median_ns(run) for run in runs]) / 1e6
-    figure, (axes,) = new_figure(height=3.2)
+    figure, (axes,) = new_figure(height=2.8)
     # Thousands of dots as vectors would fill the page's whole allowance.
     is_crowded = len(runs) > MAX_VECTOR_DOTS
     order = np.arange(1, len(runs) + 1)
@@ -104,7 +104,7 @@ def _draw_groups(axes: Axes, item: Evidence, *, norm: LogNorm, depth: int) -> No
         axes.text(5.7, layer, text, ha="left", va="center", fontsize=7, color=INK)
     axes.set_xlim(-0.5, 8.3)
     axes.set_ylim(depth - 0.5, -0.5)
-    axes.set_xticks(range(6), _SHORT_NAMES, fontsize=7)
+    axes.set_xticks(range(6), list(SHORT_POSITION_NAMES.values()), fontsize=7)
     axes.set_yticks(range(len(counts)), [str(layer + 1) for layer in range(len(counts))], fontsize=7)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     axes.grid(visible=False)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from device_lab.statistics import heat_slope, kept_blocks, process_median_ns, ratio_interval, reference_runs
+from device_lab.statistics import heat_slope, process_median_ns, ratio_interval, reference_runs
 from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
@@ -98,8 +98,8 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
         for name in ("p50", "p90", "p99") if percentiles else ():
             facts.append((f"{name} ms", text.milliseconds(getattr(percentiles, name), with_bounds=True)))
     if item.measurement is not None:
-        kept, total = len(kept_blocks(item.measurement.blocks)), len(item.measurement.blocks)
-        facts.append(("blocks kept", f"{kept} of {total}, {item.measurement.precision.name} precision"))
+        total, precision = len(item.measurement.blocks), item.measurement.precision.name
+        facts.append(("blocks kept", f"{len(item.kept)} of {total}, {precision} precision"))
     facts += [
         ("MACs", f"{text.count(trial.cost.macs)} ({text.count(trial.cost.flops)} FLOPs)"),
         ("parameters", text.count(trial.cost.parameters)),
@@ -168,7 +168,7 @@ def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
         return ()
     device, settings = bench.device, bench.settings
     blocks = [block for session in sessions for block in session.blocks]
-    num_kept = sum(len(kept_blocks(session.blocks)) for session in sessions)
+    num_kept = sum(len(item.kept) for item in analysis.evidence)
     runs = reference_runs(blocks)
     slopes = [heat_slope(session.blocks) for session in sessions]
     reasons = Counter(session.reason.value for session in sessions)

@@ -1,8 +1,8 @@
 """How a figure looks and how it becomes a file.
 
-Two colours stand in for the reader's own: ink for text and lines, paper for
-what lies behind. A file gets dark ink on white; a page gets its CSS colours,
-so that one drawing serves light and dark.
+Ink stands for text and lines, paper for what lies behind. A file gets them as
+they are, dark on white; a page gets its CSS colours in their place, and a
+lighter blue in the dark, so that one drawing serves both.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ in_style = mpl.rc_context(SETTINGS)  # type: ignore[arg-type]
 
 
 def new_figure(
-    *, width: float = 6.4, height: float = 4.6, rows: int = 1, columns: int = 1
+    *, width: float = 5.2, height: float = 4.0, rows: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure of ``width`` by ``height`` inches and its axes, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -109,4 +109,6 @@ def inline_svg(svg: bytes, *, title: str, identifier: str) -> str:
     body = body.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
     body = re.sub(r'(id="|"#|url\(#)', rf"\g<1>{identifier}-", body)
     body = re.sub(r"\n\s*", "\n", body)
-    return body.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+    for color, replacement in ((INK, "currentColor"), (PAPER, "var(--paper)"), (BLUE, "var(--blue)")):
+        body = body.replace(color, replacement)
+    return body

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from device_lab.statistics import kept_blocks
 from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
@@ -42,7 +41,9 @@ def frame(analysis: Analysis) -> pd.DataFrame:
     return pd.DataFrame(rows).convert_dtypes()
 
 
-def _row(item: Evidence, analysis: Analysis, *, front: set[int], probabilities: dict[int, float]) -> dict[str, object]:
+def _row(
+    item: Evidence, analysis: Analysis, *, front: set[int], probabilities: Mapping[int, float]
+) -> dict[str, object]:
     trial, arch, measurement = item.trial, item.trial.architecture, item.measurement
     percentiles = analysis.milliseconds.get(trial.number)
     row: dict[str, object] = {
@@ -64,7 +65,7 @@ def _row(item: Evidence, analysis: Analysis, *, front: set[int], probabilities: 
         "backend": analysis.bench.device.backend.value if analysis.bench and percentiles else None,
         "precision": measurement.precision.name if measurement else None,
         "num_blocks": len(measurement.blocks) if measurement else None,
-        "num_dropped": len(measurement.blocks) - len(kept_blocks(measurement.blocks)) if measurement else None,
+        "num_dropped": len(measurement.blocks) - len(item.kept) if measurement else None,
         "macs": trial.cost.macs,
         "encoder_macs": trial.cost.encoder_macs,
         "parameters": trial.cost.parameters,
@@ -82,7 +83,7 @@ def _row(item: Evidence, analysis: Analysis, *, front: set[int], probabilities: 
 def markdown(analysis: Analysis, sentences: Iterable[str]) -> str:
     """Return the answers and the front with the references as a Markdown page."""
     run = analysis.run
-    header, rows = _front_table(analysis)
+    header, rows = front_table(analysis)
     lines = [f"# Run {_markdown_cell(run.name)}", "", *(_markdown_cell(sentence) for sentence in sentences), ""]
     if rows:
         lines += [_markdown_line(header), _markdown_line(["---"] * len(header)), *map(_markdown_line, rows), ""]
@@ -92,7 +93,7 @@ def markdown(analysis: Analysis, sentences: Iterable[str]) -> str:
 
 def latex(analysis: Analysis) -> str:
     """Return the front with the references as a LaTeX table; it needs the package ``booktabs``."""
-    header, rows = _front_table(analysis)
+    header, rows = front_table(analysis)
     body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in rows]
     caption = " ".join((f"Front of run {analysis.run.name} on task {analysis.run.task}.", *_notes(analysis)))
     return "\n".join(
@@ -113,12 +114,15 @@ def latex(analysis: Analysis) -> str:
     )
 
 
-def _front_table(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the front, cheapest first, with references that are off the front at the end."""
+def front_table(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the front, cheapest first, with references that are off the front at the end."""
     header = ["model", analysis.metric]
     if analysis.bench is not None:
-        header += ["latency ratio", "p50 ms", "p90 ms", "p99 ms"]
-    header += ["MACs", "parameters", "P(front)"]
+        header.append("latency ratio")
+    header.append("P(front)")
+    if analysis.bench is not None:
+        header += ["p50 ms", "p90 ms", "p99 ms"]
+    header += ["MACs", "parameters"]
     front = analysis.front
     others = [item for item in (analysis.squeezebert, analysis.dense) if item is not None and item not in front]
     return header, [_front_row(item, analysis) for item in (*front, *others)]
@@ -127,13 +131,13 @@ def _front_table(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
 def _front_row(item: Evidence, analysis: Analysis) -> list[str]:
     cells = [model_name(item), text.percent(item.accuracy)]
     if analysis.bench is not None:
-        percentiles = analysis.milliseconds.get(item.trial.number)
         cells.append(text.ratio(item.ratio))
+    cells.append(text.probability(analysis.probabilities.get(item.trial.number)))
+    if analysis.bench is not None:
+        percentiles = analysis.milliseconds.get(item.trial.number)
         for name in ("p50", "p90", "p99"):
             cells.append(text.milliseconds(getattr(percentiles, name) if percentiles else None))
-    cost = item.trial.cost
-    probability = text.probability(analysis.probabilities.get(item.trial.number))
-    return [*cells, text.count(cost.macs), text.count(cost.parameters), probability]
+    return [*cells, text.count(item.trial.cost.macs), text.count(item.trial.cost.parameters)]
 
 
 def model_name(item: Evidence) -> str:

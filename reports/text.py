@@ -12,7 +12,10 @@ ROLE_NAMES = {
     Role.SQUEEZEBERT_RULE: "SqueezeBERT's rule",
     Role.DENSE_TEACHER: "dense teacher",
 }
-POSITION_NAMES = dict(zip(GROUP_POSITIONS, ("query", "key", "value", "post", "FFN in", "FFN out"), strict=True))
+POSITION_NAMES = dict(
+    zip(GROUP_POSITIONS, ("query", "key", "value", "after attention", "FFN in", "FFN out"), strict=True)
+)
+SHORT_POSITION_NAMES = dict(zip(GROUP_POSITIONS, ("q", "k", "v", "post", "in", "out"), strict=True))
 
 
 def percent(interval: Interval | None, *, with_bounds: bool = True) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from device_lab.measurement import Interval
 from nas.records import Objective, Role
 from reports import text
-from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis
+from reports.analysis import KNEE_RULE, NUM_RESAMPLES, SHIP_RULE, Analysis
 from reports.evidence import Evidence
 
 
@@ -35,30 +35,31 @@ def answers(analysis: Analysis) -> tuple[Answer, ...]:
     )
 
 
-def describe(item: Evidence, analysis: Analysis) -> str:
-    """Return a model's comparable numbers in words, each with its interval and its backend."""
-    parts = []
+def describe(item: Evidence, analysis: Analysis) -> tuple[str, ...]:
+    """Return a model's comparable numbers in sentences, each with its interval and its backend."""
+    sentences = []
     if item.accuracy is not None:
-        parts.append(f"{analysis.metric} {text.percent(item.accuracy)}")
-    if item.ratio is not None and analysis.bench is not None:
-        parts.append(f"{text.ratio(item.ratio)} times the latency of SqueezeBERT's rule on {analysis.bench.label}")
+        sentences.append(f"Its {analysis.metric} is {text.percent(item.accuracy)}.")
+    if item.ratio is not None and analysis.bench is not None and item.trial.role is not Role.SQUEEZEBERT_RULE:
+        sentences.append(
+            f"It takes {text.ratio(item.ratio)} times as long as SqueezeBERT's rule, on {analysis.bench.label}."
+        )
     cost = item.trial.cost
-    parts.append(f"{text.count(cost.macs)} MACs and {text.count(cost.parameters)} parameters")
-    return "; ".join(parts)
+    sentences.append(f"It needs {text.count(cost.macs)} MACs and has {text.count(cost.parameters)} parameters.")
+    return tuple(sentences)
 
 
 def _what_to_ship(analysis: Analysis, ship: Evidence) -> tuple[str, ...]:
-    sentences = [f"{_name(ship)}: {describe(ship, analysis)}."]
-    if ship is analysis.knee and not _is_shipped_by_its_score(analysis, ship):
-        sentences.append(f"It is the knee of the front: {KNEE_RULE}.")
-    else:
+    sentences = [f"{_name(ship)}. {' '.join(describe(ship, analysis))}"]
+    if _is_shipped_by_its_score(analysis, ship):
         sentences.append(f"It is {SHIP_RULE}.")
+    else:
+        sentences.append(f"It is the knee: {KNEE_RULE}.")
     if ship.trial.role is Role.SQUEEZEBERT_RULE:
         sentences.append("No candidate scored as well at a lower cost; a longer search may find one.")
-    if analysis.knee is not None and analysis.knee is not ship:
-        sentences.append(
-            f"The knee of the front is {_name(analysis.knee, start=False)}: {describe(analysis.knee, analysis)}."
-        )
+    knee = analysis.knee
+    if knee is not None and knee is not ship:
+        sentences.append(f"The knee of the front is {_name(knee, start=False)}. {' '.join(describe(knee, analysis))}")
     return tuple(sentences)
 
 
@@ -72,7 +73,7 @@ def _is_shipped_by_its_score(analysis: Analysis, ship: Evidence) -> bool:
 def _how_sure(analysis: Analysis, ship: Evidence) -> tuple[str, ...]:
     probability = analysis.probabilities[ship.trial.number]
     sentences = [
-        f"It stays on the front in {text.probability(probability)} of the redraws of its measurement and its score.",
+        f"It is on the front in {text.probability(probability)} of {NUM_RESAMPLES} redraws of all times and scores.",
         "All ranges are 95 % intervals.",
     ]
     measurement = ship.measurement
@@ -98,29 +99,32 @@ def _how_it_compares(analysis: Analysis, ship: Evidence) -> tuple[str, ...]:
 
 
 def _comparison(ship: Evidence, other: Evidence, *, name: str, analysis: Analysis) -> str:
-    parts = []
+    parts = [f"Against {name} (trial {other.trial.number}):"]
     if ship.accuracy is not None and other.accuracy is not None:
-        parts.append(_accuracy_difference(ship.accuracy, other.accuracy))
+        parts.append(_accuracy_difference(ship.accuracy, other.accuracy, metric=analysis.metric))
     if ship.ratio is not None and other.ratio is not None and analysis.bench is not None:
-        parts.append(_latency_difference(ship.ratio, other.ratio))
-    parts.append(f"{ship.trial.cost.macs / other.trial.cost.macs:.2f} times its MACs")
-    parts.append(f"{ship.trial.cost.parameters / other.trial.cost.parameters:.2f} times its parameters")
-    return f"Against {name} (trial {other.trial.number}): {'; '.join(parts)}."
+        parts.append(_latency_difference(ship.ratio, other.ratio, place=analysis.bench.label))
+    macs = ship.trial.cost.macs / other.trial.cost.macs
+    parameters = ship.trial.cost.parameters / other.trial.cost.parameters
+    parts.append(f"{macs:.2f} times the MACs and {parameters:.2f} times the parameters.")
+    return " ".join(parts)
 
 
-def _accuracy_difference(own: Interval, other: Interval) -> str:
+def _accuracy_difference(own: Interval, other: Interval, *, metric: str) -> str:
     points = 100 * (own.estimate - other.estimate)
-    overlap = own.low <= other.high and other.low <= own.high
-    certainty = "the intervals overlap, so this run cannot tell them apart" if overlap else "the intervals are apart"
-    return f"{points:+.1f} points ({certainty})"
+    direction = "higher" if points >= 0 else "lower"
+    return f"{metric} {abs(points):.1f} points {direction}, {_certainty(own, other)};"
 
 
-def _latency_difference(own: Interval, other: Interval) -> str:
+def _latency_difference(own: Interval, other: Interval, *, place: str) -> str:
     share = own.estimate / other.estimate - 1
     direction = "less" if share < 0 else "more"
+    return f"{100 * abs(share):.0f} % {direction} time per inference on {place}, {_certainty(own, other)};"
+
+
+def _certainty(own: Interval, other: Interval) -> str:
     overlap = own.low <= other.high and other.low <= own.high
-    certainty = "the intervals overlap" if overlap else "the intervals are apart"
-    return f"{100 * abs(share):.0f} % {direction} time per inference ({certainty})"
+    return "which may be chance (the intervals overlap)" if overlap else "beyond chance (the intervals are apart)"
 
 
 def _name(item: Evidence, *, start: bool = True) -> str:

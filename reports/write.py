@@ -75,9 +75,7 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
     environment = Environment(
         loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    front_rows = [row for row in page.trial_rows(analysis) if row.state == "front"]
-    order = [item.trial.number for item in analysis.front]
-    front_rows.sort(key=lambda row: order.index(row.number))
+    front_header, front_rows = tables.front_table(analysis)
     share_header, share_rows = page.group_shares(analysis)
     svgs = {
         name: Markup(inline_svg(images[f"{name}.svg"], title=str(escape(drawing.alternative)), identifier=name))
@@ -91,11 +89,12 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "svgs": svgs,
         "columns": page.trial_columns(analysis),
         "rows": page.trial_rows(analysis),
-        "front_header": page.trial_columns(analysis),
-        "front_rows": [[cell.text for cell in row.cells] for row in front_rows],
+        "front_header": front_header,
+        "front_rows": front_rows,
         "cards": page.cards(analysis),
         "positions": GROUP_POSITIONS,
-        "position_names": [text.POSITION_NAMES[position] for position in GROUP_POSITIONS],
+        "position_names": text.POSITION_NAMES,
+        "short_names": text.SHORT_POSITION_NAMES,
         "share_header": share_header,
         "share_rows": [[name, *shares] for name, shares in share_rows],
         "rises": page.rises(analysis),
