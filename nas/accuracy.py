@@ -37,7 +37,7 @@ from search_spaces.bert import Bert, build
 SCORING_VERSION = 1
 
 # A small network wants a high rate; weights that were pretrained would forget at it.
-SMALL_DISTILLATION = Recipe(num_steps=60, learning_rate=1e-3)
+SMALL_DISTILLATION = Recipe(num_steps=40, learning_rate=1e-3)
 PRETRAINED_DISTILLATION = Recipe(num_steps=200, learning_rate=3e-4)
 TEMPERATURE = 2.0
 TEACHER_WEIGHT = 0.5
