@@ -88,9 +88,11 @@ def train(
         TrainingError: If the checkpoint cannot be read or belongs to another run.
     """
     network.to(device).train()
-    run = _Run(network, recipe, fingerprint=_fingerprint(network, split, recipe, seed))
+    run = _Run(network, recipe)
+    # Before the network changes.
+    fingerprint = _fingerprint(network, split, recipe, seed) if checkpointing is not None else ""
     with _own_generators(device, seed), translate_out_of_memory("training"):
-        first_step = run.resume(checkpointing.path) if checkpointing is not None else 0
+        first_step = run.resume(checkpointing.path, fingerprint=fingerprint) if checkpointing is not None else 0
         batches = training_batches(
             split.lengths, batch_size=recipe.batch_size, seed=seed, first_step=first_step, num_steps=recipe.num_steps
         )
@@ -103,7 +105,7 @@ def train(
                 raise NonFiniteLossError(step=step, loss=value)
             run.update(batch_loss)
             if checkpointing is not None and (step + 1) % checkpointing.every_steps == 0:
-                run.save(checkpointing.path, step=step + 1)
+                run.save(checkpointing.path, fingerprint=fingerprint, step=step + 1)
             if on_step is not None:
                 on_step(step + 1, recipe.num_steps)
     network.eval()
@@ -161,9 +163,8 @@ def learning_rate_factor(step: int, *, num_steps: int, warmup: float) -> float:
 class _Run:
     """Optimizer and schedule of one run, and their state on disk."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, *, fingerprint: str) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self._network = network
-        self._fingerprint = fingerprint
         self._optimizer = torch.optim.AdamW(
             _parameter_groups(network, weight_decay=recipe.weight_decay), lr=recipe.learning_rate, fused=True
         )
@@ -179,9 +180,9 @@ class _Run:
         self._schedule.step()
         self._optimizer.zero_grad()
 
-    def save(self, path: Path, *, step: int) -> None:
+    def save(self, path: Path, *, fingerprint: str, step: int) -> None:
         state = {
-            "fingerprint": self._fingerprint,
+            "fingerprint": fingerprint,
             "step": step,
             "network": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -193,12 +194,12 @@ class _Run:
         torch.save(state, buffer)
         write_atomically(path, buffer.getvalue())
 
-    def resume(self, path: Path) -> int:
+    def resume(self, path: Path, *, fingerprint: str) -> int:
         """Take over the state saved at ``path``, if any, and return the number of steps already done."""
         if not path.exists():
             return 0
         state = _load_state(path)
-        if state["fingerprint"] != self._fingerprint:
+        if state["fingerprint"] != fingerprint:
             raise TrainingError(f"{path}: checkpoint of another run; delete the file to start this one afresh")
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -232,7 +233,7 @@ def _fingerprint(network: nn.Module, split: EncodedSplit, recipe: Recipe, seed: 
     """Tell runs apart by their start, data, recipe and seed."""
     digest = hashlib.sha256(f"{recipe} {seed}".encode())
     for tensor in (*network.state_dict().values(), split.input_ids, split.labels):
-        digest.update(f"{tensor.shape} {tensor.double().sum().item()!r}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

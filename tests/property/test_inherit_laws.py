@@ -16,6 +16,7 @@ from tests.strategies import drawn_from, spaces
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(spaces(), st.data())
 def test_every_architecture_of_a_space_inherits_exactly_its_own_weights(space: Space, data: st.DataObject) -> None:
