@@ -66,7 +66,8 @@ def kept_blocks(blocks: Iterable[Block]) -> tuple[Block, ...]:
     A block is dropped if its two references differ by more than 5 %. Of the
     others, one is dropped if it lies further from their median than 5 % and
     than `MAX_DEVIATIONS` robust standard deviations (1.4826 times the median
-    absolute deviation): other work hit its candidate alone.
+    absolute deviation): other work hit its candidate alone. Always ask with all
+    blocks: those that were kept have another median, and would lose more.
     """
     steady = [block for block in blocks if abs(reference_change(block)) <= MAX_REFERENCE_CHANGE]
     if not steady:
@@ -107,7 +108,7 @@ def decide(blocks: Sequence[Block], *, precision: Precision) -> Reason | None:
     quarter of the blocks were dropped, else `Reason.BUDGET`.
     """
     kept = kept_blocks(blocks)
-    if len(kept) in precision.looks and half_width(kept) <= precision.goal:
+    if len(kept) in precision.looks and half_width(blocks) <= precision.goal:
         return Reason.GOAL_MET
     last_look = precision.looks[-1]
     if len(kept) < last_look and len(blocks) < 2 * last_look:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_lab.measurement import Block, ProcessRun
-from device_lab.statistics import block_log_ratio, heat_slope, kept_blocks, ratio_interval
+from device_lab.measurement import Block, Precision, ProcessRun, Reason
+from device_lab.statistics import block_log_ratio, decide, half_width, heat_slope, kept_blocks, ratio_interval
 from tests.lab_blocks import chain
 
 _TIMES = st.integers(min_value=970_000, max_value=1_030_000)
@@ -40,7 +40,12 @@ def test_swapping_candidate_and_a_steady_reference_inverts_the_interval(
     interval = ratio_interval(chain([reference_ns] * (len(candidates_ns) + 1), candidates_ns))
     swapped = ratio_interval(
         [
-            replace(block, reference_before=block.candidate, candidate=block.reference_before, reference_after=block.candidate)
+            replace(
+                block,
+                reference_before=block.candidate,
+                candidate=block.reference_before,
+                reference_after=block.candidate,
+            )
             for block in chain([reference_ns] * (len(candidates_ns) + 1), candidates_ns)
         ]
     )
@@ -76,6 +81,16 @@ def test_a_candidate_that_is_slower_by_a_factor_moves_the_interval_by_it(blocks:
 
     assert after.estimate == pytest.approx(factor * before.estimate)
     assert after.high / after.low == pytest.approx(before.high / before.low)
+
+
+@given(st.lists(st.integers(min_value=800_000, max_value=1_600_000), min_size=4, max_size=12))
+def test_a_goal_is_only_met_by_the_interval_that_is_reported(candidates_ns: list[int]) -> None:
+    precision = Precision(name="test", goal=0.05, looks=tuple(range(2, 13)), min_timed_s=1.0)
+    blocks = chain([1_000_000] * (len(candidates_ns) + 1), candidates_ns)
+
+    is_met = decide(blocks, precision=precision) is Reason.GOAL_MET
+
+    assert is_met == (half_width(blocks) <= precision.goal)
 
 
 @given(_sessions())

@@ -106,6 +106,18 @@ def test_the_goal_is_only_looked_at_after_the_named_numbers_of_kept_blocks() -> 
     assert [decide(quiet[:n], precision=MEDIUM) for n in (2, 3, 4, 5)] == [None, Reason.GOAL_MET, None, Reason.GOAL_MET]
 
 
+def test_the_goal_is_judged_with_the_blocks_that_count_and_not_trimmed_again() -> None:
+    # In thousandths, deviations near 0.5, 0.5, 1.5, 60, 61, 400: the limit is 4 * 1.4826 * 31 = 180, so 400 goes.
+    # Of the five left the median deviation is 1, and a second trimming would leave three that agree.
+    blocks = chain([1_000_000] * 7, [1_000_000, 1_001_000, 999_000, 1_062_000, 941_000, 1_500_000])
+    precision = Precision(name="test", goal=0.02, looks=(5, 9), min_timed_s=1.0)
+
+    assert len(kept_blocks(blocks)) == 5
+    assert len(kept_blocks(kept_blocks(blocks))) == 3
+    assert half_width(blocks) > precision.goal
+    assert decide(blocks, precision=precision) is None
+
+
 def test_a_goal_missed_at_the_last_look_ends_the_measurement() -> None:
     noisy = chain([10_000] * 6, [7_400, 7_700, 8_000, 8_300, 8_600])
 
