@@ -60,13 +60,12 @@ def wrap(command: str, *, nonce: str, limit_s: float) -> str:
             f"(trap '' HUP; sleep {limit_s:.3f} && kill -KILL -$$) </dev/null >/dev/null 2>&1 &",
             # eval, so that a syntax error fails the command and not the script; the command's standard error
             # goes through a variable, since not every shell of a phone has a printf of its own.
-            f"{{ e=$( (eval {shlex.quote(command)}) 2>&1 >&3 3>&- </dev/null ); r=$?; }} 3>&1",
-            f"echo; echo {nonce}:E:$r",
-            f'if [ -n "$e" ]; then cat <<{nonce}',
+            f"{{ e=$(exec 2>&1 >&3 3>&- </dev/null; eval {shlex.quote(command)}); r=$?; }} 3>&1",
+            f'if [ -z "$e" ]; then echo "\n{nonce}:E:$r\n{nonce}:F"; else',
+            f'echo "\n{nonce}:E:$r"; cat <<{nonce}',
             "$e",
             nonce,
-            "fi",
-            f"echo {nonce}:F",
+            f"echo {nonce}:F; fi",
             "kill -KILL -$$",
         )
     )

@@ -20,11 +20,13 @@ from device_lab.virtual_phone.faults import Fault, FaultBoard, Kind, Stage
 from device_lab.virtual_phone.fixtures import banner
 from device_lab.virtual_phone.options import PhoneOptions
 from device_lab.virtual_phone.phone import Phone
+from device_lab.virtual_phone.protocol import MAX_PAYLOAD_BYTES
 from device_lab.virtual_phone.shell import Shell
 from device_lab.virtual_phone.sync import FileService
 from device_lab.virtual_phone.wire import Wire
 
 HOST = "127.0.0.1"
+_BUFFER_BYTES = 2 * MAX_PAYLOAD_BYTES
 _SHELL_SERVICES = ("shell", "exec")
 _REPLIES = {
     "root:": b"adbd cannot run as root in production builds\n",
@@ -50,7 +52,7 @@ class Server:
 
     async def listen(self) -> int:
         """Start to accept hosts and return the port."""
-        self._listener = await asyncio.start_server(self._accept, HOST, self._port)
+        self._listener = await asyncio.start_server(self._accept, HOST, self._port, limit=_BUFFER_BYTES)
         self._port = self._listener.sockets[0].getsockname()[1]
         return self._port
 

@@ -45,7 +45,7 @@ TRANSFER: dict[Kind, tuple[type[DeviceLabError], str]] = {
     Kind.CORRUPT: (DeviceLostError, "a packet arrived damaged|the device closed the connection|reset by peer|broken"),
     Kind.REFUSE: (DeviceLostError, "no answer in time"),
 }
-COMMAND = "echo started; trap '' HUP; sleep 0.2; echo again; sleep 72001"
+COMMAND = "trap '' HUP; sleep 0.3; echo started; sleep 72001"
 # The header with the process id passes, what the command prints later does not.
 AFTER_HEADER_BYTES = 70
 
