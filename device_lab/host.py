@@ -17,6 +17,8 @@ from device_lab.runner.contract import RunnerOutput, RunRequest
 from device_lab.runtimes import Runtime
 
 UNREADABLE = "?"
+# ONNX Runtime 1.32 starts a thread that collects and sends usage data; it would run beside what is timed.
+_QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 _PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 _MEMORY_MARKS = ("MemoryError", "bad_alloc", "Failed to allocate memory", "bad allocation")
 
@@ -48,7 +50,7 @@ class HostDevice:
             RunnerOutputError: If it printed something that is not the contract.
         """
         command = self._runtime.host_command(model, request)
-        environment = {**os.environ, "PYTHONPATH": _python_path(os.environ.get("PYTHONPATH", ""))}
+        environment = {**os.environ, **_QUIET, "PYTHONPATH": _python_path(os.environ.get("PYTHONPATH", ""))}
         # A session of its own: Ctrl-C reaches this process alone, which then ends the runner and all it started.
         process = subprocess.Popen(
             command,

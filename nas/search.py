@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 
 from device_lab.errors import DeviceLabError
@@ -129,6 +130,10 @@ class Search:
             reference_architecture(settings).arch_id: Role.SQUEEZEBERT_RULE,
             space.teacher.arch_id: Role.DENSE_TEACHER,
         }
+        # Positions in ordered lists: a sampler that knows 4 groups lie between 2 and 8 needs fewer trials.
+        self._distributions: dict[str, BaseDistribution] = {
+            name: IntDistribution(0, len(options) - 1) for name, options in space.parameters.items()
+        }
         # Architectures of this run that were proposed: arch_id to the number of its first trial.
         self._first_trials: dict[str, int] = {}
 
@@ -209,15 +214,12 @@ class Search:
             self._settings.request.sampler,
             seed=self._settings.request.seed,
             num_trials_before=sum(not _is_interrupted(trial) for trial in trials),
+            distributions=self._distributions,
         )
         with self._store.optuna_storage.one_write_per_trial():
-            trial = self._study.ask()
-
-            def choose(name: str, options: Sequence[int]) -> int:
-                # Positions in an ordered list: a sampler that knows 4 groups lie between 2 and 8 needs fewer trials.
-                return options[trial.suggest_int(name, 0, len(options) - 1)]
-
-            return trial, self._space.sample(choose)
+            trial = self._study.ask(self._distributions)
+        positions = trial.params
+        return trial, self._space.sample(lambda name, options: options[positions[name]])
 
     def _tell_again(self, trial: optuna.Trial, first: int) -> None:
         """Answer a repeated architecture with the values of its first trial."""

@@ -86,11 +86,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             pickle, the configuration asks for what our network does not
             compute, or tensors are missing, extra or wrongly shaped.
     """
-    config = _read_config(folder)
-    family, arch = architecture_from_config(config, source=folder / CONFIG_FILE)
     path = folder / WEIGHTS_FILE
     if not path.exists():
         raise CheckpointError(_missing_weights(folder))
+    config = _read_config(folder)
+    family, arch = architecture_from_config(config, source=folder / CONFIG_FILE)
     try:
         tensors = load_file(path)
     except SafetensorError as error:

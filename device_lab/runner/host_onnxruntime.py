@@ -6,7 +6,7 @@ the timing does not need.
 
 from __future__ import annotations
 
-import resource
+import re
 import sys
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from device_lab.runner.contract import RunnerArguments, RunnerOutput, token_ids
 from device_lab.runner.timing import time_inferences
 
 _TASKS = Path("/proc/self/task")
+_STATUS = Path("/proc/self/status")
 _ERRORS_ONLY = 3
 
 
@@ -74,10 +75,14 @@ def _num_tasks() -> int:
     return sum(1 for _ in _TASKS.iterdir()) if _TASKS.is_dir() else 0
 
 
-def _peak_rss_bytes() -> int:
-    """Return the peak of this process, Python included; the kernel keeps it anyway, so the timing does not pay."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _peak_rss_bytes() -> int | None:
+    """Return the peak of this process, Python included; the kernel keeps it anyway, so the timing does not pay.
+
+    Not from ``getrusage``: its figure survives the start of a program, so it would be the caller's.
+    """
+    status = _STATUS.read_text() if _STATUS.is_file() else ""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, flags=re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
 
 
 if __name__ == "__main__":

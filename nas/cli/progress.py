@@ -83,6 +83,7 @@ def show_progress() -> Iterator[Progress]:
         TimeRemainingColumn(),
         console=stderr,
         transient=True,
+        disable=not stderr.is_terminal,
     )
     with progress:
         yield progress

@@ -101,16 +101,16 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
     from nas.runs import hold_run
 
     check_run_name(run)
-    with ExitStack() as stack:
-        stack.enter_context(hold_run(place.runs_folder / run))
-        store = stack.enter_context(open_store(run, runs_folder=place.runs_folder, storage=place.storage))
-        request = _request(run, given, store)
-        device = None
-        if Objective.LATENCY in request.objectives:
-            device = stack.enter_context(open_device(request.device, runtime=request.runtime))
-        progress = stack.enter_context(show_progress())
-        teacher_task = progress.add_task("teacher", total=None)
-        try:
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(hold_run(place.runs_folder / run))
+            store = stack.enter_context(open_store(run, runs_folder=place.runs_folder, storage=place.storage))
+            request = _request(run, given, store)
+            device = None
+            if Objective.LATENCY in request.objectives:
+                device = stack.enter_context(open_device(request.device, runtime=request.runtime))
+            progress = stack.enter_context(show_progress())
+            teacher_task = progress.add_task("teacher", total=None)
             prepared = prepare_search(
                 run,
                 request,
@@ -124,9 +124,9 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
             )
             progress.remove_task(teacher_task)
             prepared.run(num_trials)
-        except KeyboardInterrupt:
-            stderr.print(f"stopped; nothing is lost. To go on: nas search {run}", markup=False)
-            raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        stderr.print(f"stopped; nothing is lost. To go on: nas search {run}", markup=False)
+        raise typer.Exit(130) from None
 
 
 def _request(run: str, given: dict[str, Any], store: Any) -> SearchRequest:

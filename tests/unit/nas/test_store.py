@@ -132,7 +132,7 @@ def test_a_measurement_belongs_to_its_device_settings_and_reference(store: Store
     assert store.find_measurements(device_id="other", settings=SETTINGS, reference_arch_id="rule") == {}
     assert store.find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="dense") == {}
     for change in ({"num_threads": 1}, {"runtime": "x"}, {"runtime_version": "2"}, {"sequence_length": 9}):
-        settings = replace(SETTINGS, **change)  # type: ignore[arg-type]  # each is a field of its own type
+        settings = replace(SETTINGS, **change)
         assert store.find_measurements(device_id="phone", settings=settings, reference_arch_id="rule") == {}
 
 
