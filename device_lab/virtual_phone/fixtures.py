@@ -177,6 +177,7 @@ def write_fixtures(folder: Path, *, options: PhoneOptions) -> None:
     """
     for name in ("data/local/tmp", "data/misc/adb", "system/bin", "state/dumpsys", "state/settings"):
         (folder / name).mkdir(parents=True)
+    (folder / "data/misc/adb/adb_keys").write_text("".join(f"{key}\n" for key in options.known_keys))
     for path, value in system_files().items():
         target = folder / "sys" / path
         target.parent.mkdir(parents=True, exist_ok=True)

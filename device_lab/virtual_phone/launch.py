@@ -84,6 +84,9 @@ class VirtualPhone:
 def start_virtual_phone(options: PhoneOptions | None = None) -> Generator[VirtualPhone]:
     """Yield a virtual phone that listens on 127.0.0.1; stop it and remove its files in the end.
 
+    It is no prison: what is pushed to it runs as this user, who can write to the
+    rest of this machine from there.
+
     Raises:
         VirtualPhoneError: If this machine cannot run such a phone.
     """
@@ -101,7 +104,7 @@ def start_virtual_phone(options: PhoneOptions | None = None) -> Generator[Virtua
         with _daemon(command) as (orders, answers):
             hello = answers.readline()
             if not hello:
-                raise VirtualPhoneError(f"virtual phone did not start on port {options.port}; is the port taken?")
+                raise VirtualPhoneError(f"virtual phone did not start on port {options.port}; the reason stands above")
             yield VirtualPhone(
                 options=options,
                 host="127.0.0.1",

@@ -64,7 +64,9 @@ def allows_namespaces() -> bool:
     """Return whether this machine lets this user make the namespaces."""
     if shutil.which("unshare") is None:
         return False
-    probe = ["unshare", "-Urmp", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    # A container may allow the namespaces and still refuse a fresh /proc.
+    mounts = "mount -t tmpfs tmpfs /mnt && mkdir /mnt/proc && mount -t proc proc /mnt/proc"
+    probe = ["unshare", "-Urmp", "--fork", "sh", "-c", mounts]
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 

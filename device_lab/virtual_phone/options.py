@@ -16,7 +16,10 @@ class PhoneOptions:
     """A virtual phone before it starts.
 
     ``abi`` is ``x86_64`` (programs run natively) or ``arm64-v8a`` (through qemu).
-    ``port`` 0 takes a free one. ``data_bytes`` makes /data a file system of that
+    ``port`` 0 takes a free one. ``known_keys`` are public keys, in Android's form,
+    that need no dialog: with ``Dialog.NEVER`` nobody else on this machine gets in,
+    where ``Dialog.OFF`` lets every local user run commands as the one who started
+    the phone. ``data_bytes`` makes /data a file system of that
     size, for a phone that can really be full; ``None`` leaves it as large as the host's.
     """
 
@@ -25,6 +28,7 @@ class PhoneOptions:
     port: int = 0
     dialog: Dialog = Dialog.OFF
     accept_after_s: float = 0.0
+    known_keys: tuple[str, ...] = ()
     data_bytes: int | None = None
 
     def to_json(self) -> str:
@@ -35,4 +39,4 @@ class PhoneOptions:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         fields = json.loads(text)
-        return cls(**{**fields, "dialog": Dialog(fields["dialog"])})
+        return cls(**{**fields, "dialog": Dialog(fields["dialog"]), "known_keys": tuple(fields["known_keys"])})

@@ -253,6 +253,25 @@ def test_a_key_that_was_accepted_once_needs_no_dialog_again() -> None:
     assert len(announced) == 1
 
 
+def test_a_phone_that_knows_one_key_lets_nobody_else_in() -> None:
+    key = AdbKey.generate()
+    known = (key.GetPublicKey().decode(),)
+    with start_virtual_phone(PhoneOptions(dialog=Dialog.NEVER, known_keys=known)) as phone:
+        with open_device(phone, keys=(key,)) as device:
+            assert device.run("echo in", timeout_s=10).text == "in"
+        with pytest.raises(DeviceUnauthorizedError):
+            open_device(phone, keys=(AdbKey.generate(),), announce=lambda message: None).connect()
+
+
+def test_a_port_that_is_taken_is_an_error(phone: VirtualPhone, capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        pytest.raises(VirtualPhoneError, match=f"did not start on port {phone.port}; the reason stands above"),
+        start_virtual_phone(PhoneOptions(port=phone.port)),
+    ):
+        pass
+    assert "address already in use" in capfd.readouterr().err
+
+
 def test_a_reboot_kills_everything_and_gives_a_new_boot_id(tmp_path: Path) -> None:
     with start_virtual_phone() as phone, open_device(phone, silence_s=10.0) as device:
         question = "cat /proc/sys/kernel/random/boot_id"
