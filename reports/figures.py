@@ -101,7 +101,12 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
         )
         labels.append(Label(text=mark.text, x=xs[at, 0], y=ys[at, 0]))
     settle(figure)
-    place_labels(axes, labels, avoid=[*zip(xs[:, 0], ys[:, 0], strict=True), *steps.tolist()])
+    # A few points of every bar and of the steps stand for them.
+    way = np.linspace(steps[0, 0], steps[-1, 0], 100)
+    path = np.column_stack([way, steps[np.searchsorted(steps[:, 0], way, side="right") - 1, 1]])
+    along = [ys[:, 1] + share * (ys[:, 2] - ys[:, 1]) for share in (0, 0.25, 0.5, 0.75, 1)]
+    bars = np.concatenate([np.column_stack([xs[:, 0], y]) for y in along])
+    place_labels(axes, labels, avoid=np.vstack([bars, path]))
     return figure
 
 

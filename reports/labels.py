@@ -15,7 +15,7 @@ from reports.front import Floats
 from reports.style import INK
 
 _DIRECTIONS = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
-_DISTANCES_POINTS = (8, 18, 32, 48, 66)
+_DISTANCES_POINTS = (8, 18, 32, 48, 66, 90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Label:
     y: float
 
 
-def place_labels(axes: Axes, labels: Iterable[Label], *, avoid: Sequence[tuple[float, float]]) -> None:
+def place_labels(axes: Axes, labels: Iterable[Label], *, avoid: Floats) -> None:
     """Write each label where it covers the fewest of the points in ``avoid`` and no earlier label.
 
     Call once everything else is drawn and the layout has settled.
@@ -36,9 +36,9 @@ def place_labels(axes: Axes, labels: Iterable[Label], *, avoid: Sequence[tuple[f
     Args:
         axes: Where to write.
         labels: What to write.
-        avoid: Points in data coordinates.
+        avoid: Points (n, 2) in data coordinates.
     """
-    points = axes.transData.transform(np.asarray(avoid, dtype=float).reshape(-1, 2))
+    points = axes.transData.transform(avoid)
     scale = axes.figure.dpi / 72
     taken: list[Bbox] = []
     for label in labels:

@@ -104,9 +104,13 @@ def inline_svg(svg: bytes, *, title: str, identifier: str) -> str:
     body = re.sub(r"(\d\.\d\d)\d+", r"\1", body)
     body = re.sub(r' clip-path="[^"]*"', "", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    width = re.search(r'viewBox="0 0 ([\d.]+)', body)
+    natural = float(width.group(1)) if width else 0.0
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
-    body = body.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    # Letters stay between eight and fifteen pixels; what is too wide for that scrolls.
+    size = f"min-width:{0.8 * natural:.0f}px;max-width:{1.5 * natural:.0f}px"
+    body = body.replace("<svg", f'<svg role="img" aria-label="{title}" style="{size}"', 1)
     body = re.sub(r'(id="|"#|url\(#)', rf"\g<1>{identifier}-", body)
     body = re.sub(r"\n\s*", "\n", body)
     for color, replacement in ((INK, "currentColor"), (PAPER, "var(--paper)"), (BLUE, "var(--blue)")):
