@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import fields
 from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from device_lab.measurement import Backend, Interval, Measurement, ProcessRun
 from device_lab.statistics import INTERVAL_FACTOR, LEVEL, MAX_REFERENCE_CHANGE
+from nas.records import Score
 from reports.analysis import KNEE_RULE, NUM_RESAMPLES, SHIP_RULE, Analysis
 from reports.evidence import Bench, Evidence
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SCHEMA_VERSION = 1
 
@@ -83,7 +88,12 @@ def _processes_of(item: Evidence) -> Iterator[ProcessRun]:
 
 
 def _bench(bench: Bench) -> dict[str, object]:
-    return {"label": bench.label, **asdict(bench)}
+    return {
+        "label": bench.label,
+        "device": _flat(bench.device),
+        "settings": _flat(bench.settings),
+        "reference_sha256": bench.reference_sha256,
+    }
 
 
 def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
@@ -95,11 +105,11 @@ def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
         "role": trial.role,
         "arch_id": trial.architecture.arch_id,
         "architecture": json.loads(trial.architecture.to_json()),
-        "cost": asdict(trial.cost),
+        "cost": _flat(trial.cost),
         "accuracy": _interval(item.accuracy),
         "ratio": _interval(item.ratio),
         # Bounds are drawn for the front and the references only; elsewhere they would be noise.
-        "estimates_ms": {name: value["estimate"] for name, value in asdict(percentiles).items()}
+        "estimates_ms": {name: interval.estimate for name, interval in _flat(percentiles).items()}
         if percentiles
         else None,
         "probability": analysis.probabilities.get(trial.number),
@@ -107,22 +117,22 @@ def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
         "same_as": trial.same_as,
         "failure": trial.failure,
         "duration_s": trial.duration_s,
-        "score": asdict(trial.score) | {"metrics": dict(trial.score.metrics)} if trial.score else None,
+        "score": _score(trial.score) if trial.score else None,
         "measurements": [_measurement(measurement) for measurement in shown_measurements(item)],
     }
 
 
 def _measurement(measurement: Measurement) -> dict[str, object]:
     return {
-        "device": asdict(measurement.device),
-        "settings": asdict(measurement.settings),
-        "precision": asdict(measurement.precision),
+        "device": _flat(measurement.device),
+        "settings": _flat(measurement.settings),
+        "precision": _flat(measurement.precision),
         "model_sha256": measurement.model_sha256,
         "reference_sha256": measurement.reference_sha256,
         "reason": measurement.reason,
         "num_cooldowns": measurement.num_cooldowns,
-        "conditions_before": asdict(measurement.conditions_before),
-        "conditions_after": asdict(measurement.conditions_after),
+        "conditions_before": _flat(measurement.conditions_before),
+        "conditions_after": _flat(measurement.conditions_after),
         "blocks": [
             {
                 "index": block.index,
@@ -145,5 +155,14 @@ def _process(process: ProcessRun) -> dict[str, object]:
     }
 
 
-def _interval(interval: Interval | None) -> dict[str, object] | None:
-    return asdict(interval) if interval else None
+def _score(score: Score) -> dict[str, Any]:
+    return _flat(score) | {"interval": _flat(score.interval), "metrics": dict(score.metrics)}
+
+
+def _interval(interval: Interval | None) -> dict[str, Any] | None:
+    return _flat(interval) if interval else None
+
+
+def _flat(value: DataclassInstance) -> dict[str, Any]:
+    """Return the fields of a dataclass without copying what they hold, as `dataclasses.asdict` does at length."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
