@@ -2,6 +2,9 @@
 
 DeviceLabError
 ├── DeviceNotFoundError        no device with that serial answers
+├── DeviceNotNamedError        several devices answer, or none, and none was named
+├── DeviceAddressError         an address, or the file that lists them, cannot be read
+├── DeviceBusyError            somebody else holds the device
 ├── DeviceUnreachableError     nothing answers there
 │   ├── NotAdbError            something answers that is not adb
 │   │   └── WirelessDebuggingError  it is Android's TLS port, which adb-shell does not speak
@@ -45,6 +48,36 @@ class DeviceNotFoundError(DeviceLabError):
         found = ", ".join(sorted(attached)) or "none"
         super().__init__(f"no device with serial {serial!r} (attached: {found}); run `nas devices`")
         self.serial = serial
+
+
+class DeviceNotNamedError(DeviceLabError):
+    """No device was named, and there is not exactly one to take."""
+
+    def __init__(self, *, attached: Iterable[str]) -> None:
+        found = ", ".join(sorted(attached))
+        advice = f"name one of {found} with `--device`" if found else "attach one, or give `--device HOST:PORT`"
+        super().__init__(f"not exactly one phone is ready; {advice}, and see `nas devices`")
+
+
+class DeviceAddressError(DeviceLabError):
+    """An address of a device, or the file that lists them, cannot be read."""
+
+    def __init__(self, *, source: str, seen: str) -> None:
+        super().__init__(f"{source}: {seen}")
+        self.source = source
+
+
+class DeviceBusyError(DeviceLabError):
+    """Somebody else holds the device; ``host``, ``process_id`` and ``since`` are ``"?"`` where unknown."""
+
+    def __init__(self, *, serial: str, host: str, process_id: str, since: str) -> None:
+        super().__init__(
+            f"{serial}: held by process {process_id} on {host} since {since}; wait until it has finished, or end it"
+        )
+        self.serial = serial
+        self.host = host
+        self.process_id = process_id
+        self.since = since
 
 
 class DeviceUnreachableError(DeviceLabError):
