@@ -18,7 +18,9 @@ import optuna
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from device_lab.measurement import Block, Measurement, RunSettings
+from device_lab.measurement import Block, Measurement, Reason, RunSettings
+from device_lab.statistics import decide
+from nas import tables
 from nas.documents import from_document, to_document
 from nas.errors import StoreError
 from nas.optuna_storage import OptunaStorage
@@ -26,45 +28,7 @@ from nas.records import Score
 
 SCHEMA_VERSION = 1
 
-_tables = sa.MetaData()
-_schema = sa.Table("nas_schema", _tables, sa.Column("version", sa.Integer, primary_key=True))
-_scores = sa.Table(
-    "nas_scores",
-    _tables,
-    sa.Column("settings_id", sa.String(64), primary_key=True),
-    sa.Column("arch_id", sa.String(12), primary_key=True),
-    sa.Column("document", sa.Text, nullable=False),
-    sa.Column("created_at", sa.String(32), nullable=False),
-)
-_process_runs = sa.Table(
-    "nas_process_runs",
-    _tables,
-    sa.Column("run_id", sa.String(32), primary_key=True),
-    sa.Column("document", sa.Text, nullable=False),
-)
-_measurements = sa.Table(
-    "nas_measurements",
-    _tables,
-    sa.Column("measurement_id", sa.Integer, primary_key=True),
-    sa.Column("device_id", sa.String(128), nullable=False),
-    sa.Column("settings", sa.String(255), nullable=False),
-    sa.Column("arch_id", sa.String(12), nullable=False),
-    sa.Column("reference_arch_id", sa.String(12), nullable=False),
-    sa.Column("precision", sa.String(16), nullable=False),
-    # Empty until the measurement is finished; its blocks are kept as they come.
-    sa.Column("document", sa.Text),
-    sa.Column("created_at", sa.String(32), nullable=False),
-    sa.Index("nas_measurements_subject", "device_id", "settings", "reference_arch_id", "arch_id"),
-)
-_blocks = sa.Table(
-    "nas_blocks",
-    _tables,
-    sa.Column("measurement_id", sa.ForeignKey("nas_measurements.measurement_id"), primary_key=True),
-    sa.Column("index", sa.Integer, primary_key=True),
-    sa.Column("reference_before", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
-    sa.Column("candidate", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
-    sa.Column("reference_after", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
-)
+_MOMENTARY_REASONS = (Reason.BUDGET, Reason.DISCONNECTED, Reason.THERMAL)
 _RUN_PARTS = ("reference_before", "candidate", "reference_after")
 
 
@@ -81,11 +45,11 @@ class Store:
         with self.errors():
             self.optuna_storage = OptunaStorage(url)
             self._engine = self.optuna_storage.engine
-            _tables.create_all(self._engine)
+            tables.METADATA.create_all(self._engine)
             with self._engine.begin() as connection:
-                version = connection.execute(sa.select(_schema.c.version)).scalar()
+                version = connection.execute(sa.select(tables.schema.c.version)).scalar()
                 if version is None:
-                    connection.execute(sa.insert(_schema).values(version=SCHEMA_VERSION))
+                    connection.execute(sa.insert(tables.schema).values(version=SCHEMA_VERSION))
         if version not in (None, SCHEMA_VERSION):
             raise StoreError(
                 f"store {self._name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
@@ -109,15 +73,15 @@ class Store:
 
     def find_score(self, settings_id: str, arch_id: str) -> Score | None:
         """Return the score of an architecture under evaluator settings, if there is one."""
-        query = sa.select(_scores.c.document).filter_by(settings_id=settings_id, arch_id=arch_id)
-        with self._connection() as connection:
+        query = sa.select(tables.scores.c.document).filter_by(settings_id=settings_id, arch_id=arch_id)
+        with self.connection() as connection:
             document = connection.execute(query).scalar()
         return None if document is None else from_document(Score, json.loads(document))
 
     def find_scores(self, settings_id: str) -> dict[str, Score]:
         """Return all scores under evaluator settings, by ``arch_id``."""
-        query = sa.select(_scores.c.arch_id, _scores.c.document).filter_by(settings_id=settings_id)
-        with self._connection() as connection:
+        query = sa.select(tables.scores.c.arch_id, tables.scores.c.document).filter_by(settings_id=settings_id)
+        with self.connection() as connection:
             rows = connection.execute(query).all()
         return {row.arch_id: from_document(Score, json.loads(row.document)) for row in rows}
 
@@ -127,10 +91,10 @@ class Store:
             "settings_id": settings_id,
             "arch_id": arch_id,
             "document": json.dumps(to_document(score)),
-            "created_at": _now(),
+            "created_at": now(),
         }
-        with self._connection() as connection:
-            _insert_new(connection, _scores, [row])
+        with self.connection() as connection:
+            _insert_new(connection, tables.scores, [row])
 
     def find_measurements(
         self, *, device_id: str, settings: RunSettings, reference_arch_id: str
@@ -140,12 +104,12 @@ class Store:
         Returns:
             ``arch_id`` to its measurements.
         """
-        query = sa.select(_measurements).filter_by(
-            device_id=device_id, settings=_settings_key(settings), reference_arch_id=reference_arch_id
+        query = sa.select(tables.measurements).filter_by(
+            device_id=device_id, settings=settings_key(settings), reference_arch_id=reference_arch_id
         )
-        query = query.where(_measurements.c.document.is_not(None)).order_by(_measurements.c.measurement_id)
+        query = query.where(tables.measurements.c.document.is_not(None)).order_by(tables.measurements.c.measurement_id)
         found: dict[str, list[Measurement]] = {}
-        with self._connection() as connection:
+        with self.connection() as connection:
             rows = connection.execute(query).all()
             blocks = self._read_blocks(connection, [row.measurement_id for row in rows])
         for row in rows:
@@ -159,36 +123,38 @@ class Store:
     def begin_measurement(
         self, *, device_id: str, settings: RunSettings, precision: str, arch_id: str, reference_arch_id: str
     ) -> tuple[int, tuple[Block, ...]]:
-        """Open a measurement, or go on with one that was interrupted.
+        """Open a measurement, or go on with one that was interrupted or ended for a reason of the moment.
 
         Returns:
             Its id for `save_block` and `finish_measurement`, and the blocks it already has.
         """
         subject = {
             "device_id": device_id,
-            "settings": _settings_key(settings),
+            "settings": settings_key(settings),
             "arch_id": arch_id,
             "reference_arch_id": reference_arch_id,
             "precision": precision,
         }
-        query = sa.select(_measurements.c.measurement_id).filter_by(**subject)
-        with self._connection() as connection:
-            measurement_id = connection.execute(query.where(_measurements.c.document.is_(None))).scalar()
-            if measurement_id is None:
-                result = connection.execute(sa.insert(_measurements).values(**subject, created_at=_now()))
-                return int((result.inserted_primary_key or (0,))[0]), ()
-            documents = self._read_blocks(connection, [measurement_id])[measurement_id]
-        return measurement_id, tuple(from_document(Block, document) for document in documents)
+        newest = sa.select(tables.measurements).filter_by(**subject).order_by(sa.desc("measurement_id")).limit(1)
+        with self.connection() as connection:
+            row = connection.execute(newest).first()
+            if row is not None:
+                documents = self._read_blocks(connection, [row.measurement_id])[row.measurement_id]
+                if row.document is None or _may_go_on(row.document, documents):
+                    _set_document(connection, row.measurement_id, None)
+                    return row.measurement_id, tuple(from_document(Block, document) for document in documents)
+            result = connection.execute(sa.insert(tables.measurements).values(**subject, created_at=now()))
+            return int((result.inserted_primary_key or (0,))[0]), ()
 
     def save_block(self, measurement_id: int, block: Block) -> None:
         """Keep one finished block with all its samples, in one transaction."""
-        with self._connection() as connection:
+        with self.connection() as connection:
             # Candidates of one session share the references between them, so some runs are there already.
             runs = (getattr(block, part) for part in _RUN_PARTS)
             rows = [{"run_id": run.run_id, "document": json.dumps(to_document(run))} for run in runs]
-            _insert_new(connection, _process_runs, rows)
+            _insert_new(connection, tables.process_runs, rows)
             connection.execute(
-                sa.insert(_blocks).values(
+                sa.insert(tables.blocks).values(
                     measurement_id=measurement_id,
                     index=block.index,
                     **{part: getattr(block, part).run_id for part in _RUN_PARTS},
@@ -199,18 +165,17 @@ class Store:
         """Keep the verdict of a measurement whose blocks are saved."""
         document = to_document(measurement)
         del document["blocks"]
-        query = sa.update(_measurements).where(_measurements.c.measurement_id == measurement_id)
-        with self._connection() as connection:
-            connection.execute(query.values(document=json.dumps(document)))
+        with self.connection() as connection:
+            _set_document(connection, measurement_id, json.dumps(document))
 
     def _read_blocks(
         self, connection: sa.Connection, measurement_ids: Sequence[int]
     ) -> dict[int, list[dict[str, Any]]]:
         """Read the documents of the blocks of some measurements, by measurement, in order."""
-        of_these = _blocks.c.measurement_id.in_(measurement_ids)
-        blocks = connection.execute(sa.select(_blocks).where(of_these).order_by(_blocks.c.index)).all()
-        used = sa.union(*(sa.select(_blocks.c[part]).where(of_these) for part in _RUN_PARTS))
-        query = sa.select(_process_runs).where(_process_runs.c.run_id.in_(used))
+        of_these = tables.blocks.c.measurement_id.in_(measurement_ids)
+        blocks = connection.execute(sa.select(tables.blocks).where(of_these).order_by(tables.blocks.c.index)).all()
+        used = sa.union(*(sa.select(tables.blocks.c[part]).where(of_these) for part in _RUN_PARTS))
+        query = sa.select(tables.process_runs).where(tables.process_runs.c.run_id.in_(used))
         runs = {row.run_id: json.loads(row.document) for row in connection.execute(query)}
         documents: dict[int, list[dict[str, Any]]] = {measurement_id: [] for measurement_id in measurement_ids}
         for block in blocks:
@@ -219,7 +184,12 @@ class Store:
         return documents
 
     @contextmanager
-    def _connection(self) -> Iterator[sa.Connection]:
+    def connection(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction, which ends with the block.
+
+        Raises:
+            StoreError: If the database cannot be read or written.
+        """
         with self.errors(), self._engine.begin() as connection:
             yield connection
 
@@ -241,8 +211,24 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def _settings_key(settings: RunSettings) -> str:
+def is_unfinished(measurement: Measurement) -> bool:
+    """Return whether a measurement ended for a reason of the moment, so that more blocks would belong to it."""
+    has_verdict = decide(measurement.blocks, precision=measurement.precision) is not None
+    return measurement.reason in _MOMENTARY_REASONS and not has_verdict
+
+
+def settings_key(settings: RunSettings) -> str:
+    """Return the one form of run settings that rows are found by."""
     return json.dumps(to_document(settings), sort_keys=True)
+
+
+def _may_go_on(document: str, blocks: list[dict[str, Any]]) -> bool:
+    return is_unfinished(from_document(Measurement, json.loads(document) | {"blocks": blocks}))
+
+
+def _set_document(connection: sa.Connection, measurement_id: int, document: str | None) -> None:
+    of_this = tables.measurements.c.measurement_id == measurement_id
+    connection.execute(sa.update(tables.measurements).where(of_this).values(document=document))
 
 
 def _insert_new(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -253,5 +239,6 @@ def _insert_new(connection: sa.Connection, table: sa.Table, rows: list[dict[str,
         connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time of a row, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

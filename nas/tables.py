@@ -1,0 +1,56 @@
+"""The tables beside Optuna's, all of them here, so that a store has one schema wherever it is opened first."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+schema = sa.Table("nas_schema", METADATA, sa.Column("version", sa.Integer, primary_key=True))
+scores = sa.Table(
+    "nas_scores",
+    METADATA,
+    sa.Column("settings_id", sa.String(64), primary_key=True),
+    sa.Column("arch_id", sa.String(12), primary_key=True),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+)
+process_runs = sa.Table(
+    "nas_process_runs",
+    METADATA,
+    sa.Column("run_id", sa.String(32), primary_key=True),
+    sa.Column("document", sa.Text, nullable=False),
+)
+measurements = sa.Table(
+    "nas_measurements",
+    METADATA,
+    sa.Column("measurement_id", sa.Integer, primary_key=True),
+    sa.Column("device_id", sa.String(128), nullable=False),
+    sa.Column("settings", sa.String(255), nullable=False),
+    sa.Column("arch_id", sa.String(12), nullable=False),
+    sa.Column("reference_arch_id", sa.String(12), nullable=False),
+    sa.Column("precision", sa.String(16), nullable=False),
+    # Empty until the measurement is finished; its blocks are kept as they come.
+    sa.Column("document", sa.Text),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Index("nas_measurements_subject", "device_id", "settings", "reference_arch_id", "arch_id"),
+)
+blocks = sa.Table(
+    "nas_blocks",
+    METADATA,
+    sa.Column("measurement_id", sa.ForeignKey("nas_measurements.measurement_id"), primary_key=True),
+    sa.Column("index", sa.Integer, primary_key=True),
+    sa.Column("reference_before", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
+    sa.Column("candidate", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
+    sa.Column("reference_after", sa.ForeignKey("nas_process_runs.run_id"), nullable=False),
+)
+qualifications = sa.Table(
+    "nas_qualifications",
+    METADATA,
+    sa.Column("qualification_id", sa.Integer, primary_key=True),
+    sa.Column("device_id", sa.String(128), nullable=False),
+    sa.Column("settings", sa.String(255), nullable=False),
+    sa.Column("reference_arch_id", sa.String(12), nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Index("nas_qualifications_subject", "device_id", "settings", "reference_arch_id"),
+)
