@@ -39,11 +39,9 @@ from device_lab.errors import (
 )
 from device_lab.keys import AdbKey, load_keys
 from device_lab.measurement import Backend, DeviceInfo
+from device_lab.phone_scripts import UNREADABLE
+from device_lab.virtual_phone.fixtures import BACKEND_PROPERTY
 
-BACKEND_PROPERTY = "ro.pocketbert.backend"
-"""System property by which a virtual phone says that it is one."""
-
-UNREADABLE = "?"
 _CONNECT_TIMEOUT_S = 5.0
 _QUESTION_TIMEOUT_S = 10.0
 # `nproc` counts the cores that are on now, so it is only the second choice.

@@ -15,37 +15,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from device_lab.adb import AdbDevice
 from device_lab.adb_command import CommandResult
 from device_lab.adb_connection import log_warning
+from device_lab.conditions import phone_conditions
 from device_lab.devices import AttachedPhone
+from device_lab.errors import DeviceNotFoundError
+from device_lab.lease import DURATION_S, Lease, lease
 from device_lab.measurement import Conditions, DeviceInfo
+from device_lab.performance_mode import prepare
 
 
 class HeldPhone:
-    """A phone nobody else times on for now."""
+    """A phone nobody else times on for now.
 
-    @property
-    def adb(self) -> AdbDevice:
-        """The phone, connected; for transfers and short commands."""
-        raise NotImplementedError
+    Attributes:
+        adb: The phone, connected; for transfers and short commands.
+        info: What it is.
+        settings: What was set on it, see `device_lab.performance_mode.prepare`.
+    """
 
-    @property
-    def info(self) -> DeviceInfo:
-        """What it is."""
-        raise NotImplementedError
+    def __init__(self, adb: AdbDevice, *, info: DeviceInfo, held: Lease, settings: tuple[tuple[str, str], ...]) -> None:
+        self.adb = adb
+        self.info = info
+        self.settings = settings
+        self._lease = held
 
     def conditions(self) -> Conditions:
-        """Read what is in force now, in one round trip; ``"?"`` for what cannot be read.
+        """Read what is in force now, in one round trip, `settings` included; ``"?"`` for what cannot be read.
 
         Raises:
             DeviceLabError: See `device_lab.adb.AdbDevice.run`.
         """
-        raise NotImplementedError
+        now = phone_conditions(self.adb)
+        return replace(now, readings=(*now.readings, *self.settings))
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command that may take long; see `device_lab.adb.AdbDevice.run`.
+
+        Costs one more round trip before the command, and none while it runs.
 
         Raises:
             DeviceBusyError: If somebody else took the phone in the meantime.
@@ -53,11 +63,14 @@ class HeldPhone:
                 was taken: leave the context and hold it anew.
             DeviceLabError: See `device_lab.adb.AdbDevice.run`.
         """
-        raise NotImplementedError
+        self._lease.renew(duration_s=timeout_s)
+        return self.adb.run(command, timeout_s=timeout_s)
 
 
 @contextmanager
-def hold_phone(attached: AttachedPhone, *, announce: Callable[[str], None] = log_warning) -> Generator[HeldPhone]:
+def hold_phone(
+    attached: AttachedPhone, *, duration_s: int = DURATION_S, announce: Callable[[str], None] = log_warning
+) -> Generator[HeldPhone]:
     """Yield a phone, connected, leased and prepared; release and restore it in the end.
 
     Prepared means: fixed-performance mode where the phone offers it (Android 11 on),
@@ -67,11 +80,20 @@ def hold_phone(attached: AttachedPhone, *, announce: Callable[[str], None] = log
 
     Args:
         attached: A phone that is ready, from `device_lab.devices.find_phone`.
+        duration_s: How long the phone stays held if this process vanishes from another machine's view.
         announce: Called with a line for the person in front, when a setting could not be restored.
 
     Raises:
         DeviceBusyError: If another process holds it.
         DeviceLabError: ``attached.problem``, or if the connection fails.
     """
-    raise NotImplementedError
-    yield
+    if attached.problem is not None:
+        raise attached.problem
+    if attached.info is None or attached.endpoint is None:
+        raise DeviceNotFoundError(serial=attached.address, attached=())
+    device_id = attached.info.device_id
+    with (
+        AdbDevice(attached.endpoint) as adb,
+        lease(adb, device_id=device_id, duration_s=duration_s, announce=announce) as held,
+    ):
+        yield HeldPhone(adb, info=attached.info, held=held, settings=prepare(adb, held))

@@ -133,6 +133,7 @@ DUMPSYS: Mapping[str, str] = {
 SETTINGS: Mapping[str, str] = {
     "global.airplane_mode_on": "1",
     "global.low_power": "0",
+    "global.stay_on_while_plugged_in": "0",
     "system.screen_brightness": "80",
 }
 
@@ -156,10 +157,19 @@ esac
 """,
     "cmd": """
 case "$1 $2" in
-"power set-fixed-performance-mode-enabled") echo "$3" >"$state/fixed_performance_mode" ;;
+"power help") echo "  set-mode MODE"; echo "  set-fixed-performance-mode-enabled [true|false]" ;;
+"power set-fixed-performance-mode-enabled")
+    if [ -e "$state/refuses_fixed_performance" ]; then echo "Failed to set FIXED_PERFORMANCE mode" >&2; exit 255; fi
+    echo "$3" >"$state/fixed_performance_mode" ;;
 "thermalservice headroom") sed -n 's/.*mValue=\\([0-9.]*\\), mType=3,.*/\\1/p' "$state/dumpsys/thermalservice" |
     head -n 1 | awk '{ print $1 / 48 }' ;;
 *) echo "cmd: Can't find service: $1" >&2; exit 20 ;;
+esac
+""",
+    "svc": """
+case "$1 $2 $3" in
+"power stayon true") echo 7 >"$state/settings/global.stay_on_while_plugged_in" ;;
+*) echo "Available commands: power" >&2; exit 1 ;;
 esac
 """,
     "date": """
@@ -185,6 +195,7 @@ def write_fixtures(folder: Path, *, options: PhoneOptions) -> None:
     state = folder / "state"
     (state / "properties").write_text("".join(f"{key}={value}\n" for key, value in properties(options).items()))
     (state / "clock_offset_s").write_text("0\n")
+    (state / "fixed_performance_mode").write_text("false\n")
     (state / "cpuinfo").write_text(ARM_CPUINFO)
     (state / "dumpsys" / "thermalservice").write_text(thermal_report(status=0, skin_celsius=31.0))
     for name, value in DUMPSYS.items():

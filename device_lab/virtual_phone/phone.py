@@ -60,9 +60,10 @@ class Phone:
         return _MAPPED.sub(rf"{self._root}/\1", command) if self._is_mapped else command
 
     def renew_boot_id(self) -> None:
-        """Give the phone a new boot id, as a reboot does."""
+        """Give the phone a new boot id, and undo what a reboot undoes."""
         # Written in place: the file is mounted over the kernel's.
         (self._state / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        (self._state / "fixed_performance_mode").write_text("false\n")
 
     def jump_clock(self, offset_s: int) -> None:
         """Set ``date`` off by so many seconds. The clocks of the kernel stay as they are."""
