@@ -5,6 +5,7 @@ DeviceLabError
 ├── DeviceNotNamedError        several devices answer, or none, and none was named
 ├── DeviceAddressError         an address, or the file that lists them, cannot be read
 ├── DeviceBusyError            somebody else holds the device
+├── DeviceUnfitError           its battery, heat or screen forbid timing on it now
 ├── DeviceUnreachableError     nothing answers there
 │   ├── NotAdbError            something answers that is not adb
 │   │   └── WirelessDebuggingError  it is Android's TLS port, which adb-shell does not speak
@@ -78,6 +79,14 @@ class DeviceBusyError(DeviceLabError):
         self.host = host
         self.process_id = process_id
         self.since = since
+
+
+class DeviceUnfitError(DeviceLabError):
+    """What is in force on a device forbids timing on it now."""
+
+    def __init__(self, *, serial: str, reasons: Iterable[str]) -> None:
+        super().__init__(f"{serial}: {'; '.join(reasons)}")
+        self.serial = serial
 
 
 class DeviceUnreachableError(DeviceLabError):
