@@ -25,7 +25,7 @@ _CHANGES = {
     "screen": "the screen",
     "power_save": "the power saver",
     "fixed_performance": "fixed-performance mode",
-    "boot_id": "the boot id, so the phone restarted",
+    "boot_id": "the boot id (it restarted)",
     "build_fingerprint": "the build",
 }
 
