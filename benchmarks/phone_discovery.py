@@ -51,7 +51,7 @@ def main() -> None:
             process_s.append(seconds(lambda: run_command(addresses)))
             list_s.append(seconds(lambda: list_phones(addresses, keys=())))
             with ExitStack() as held:
-                hold_s.append(seconds(lambda: held.enter_context(hold_phone(first))))  # noqa: B023 - called at once
+                hold_s.append(seconds(lambda: held.enter_context(hold_phone(first))))
 
     print(f"{NUM_PHONES} virtual phones, medians of {NUM_RUNS}")
     print(f"{'list them, in a process of its own':40}{statistics.median(process_s):8.3f} s")
