@@ -23,6 +23,7 @@ from torch import Tensor
 from device_lab.files import sha256_of, write_atomically
 from device_lab.measurement import ModelFile
 from device_lab.runner.contract import token_ids
+from nas.generated import WeightLayout
 from search_spaces.architecture import Architecture, Block
 from search_spaces.bert import LAYER_NORM_EPS, Bert, build
 
@@ -34,8 +35,18 @@ IR_VERSION = 10
 Weights = Mapping[str, Tensor]
 
 
-def export_onnx(network: Bert, path: Path, *, sequence_length: int, batch_size: int = 1) -> ModelFile:
+def export_onnx(
+    network: Bert,
+    path: Path,
+    *,
+    sequence_length: int,
+    batch_size: int = 1,
+    weight_layout: WeightLayout | None = None,
+) -> ModelFile:
     """Write a network as an ONNX file of fixed input shape, atomically.
+
+    With the layout of a `nas.generated.generated_network` the file leaves the
+    generated weights out, and a runner of ours makes them up when it loads it.
 
     Inputs are ``input_ids``, ``attention_mask`` and ``token_type_ids``, int64,
     (batch_size, sequence_length); the output is ``logits``, float32,
@@ -44,16 +55,15 @@ def export_onnx(network: Bert, path: Path, *, sequence_length: int, batch_size: 
     Raises:
         OSError: If the file cannot be written.
     """
-    graph = _Graph(network, sequence_length=sequence_length, batch_size=batch_size)
+    graph = _Graph(network, sequence_length=sequence_length, batch_size=batch_size, layout=weight_layout)
     write_atomically(path, graph.model().SerializeToString(deterministic=True))
-    token_limit = min(1000, network.arch.vocab_size)
     return ModelFile(
         path=path,
         sha256=sha256_of(path),
         sequence_length=sequence_length,
         batch_size=batch_size,
-        token_limit=token_limit,
-        expected_output=_expected_output(network, sequence_length, batch_size, token_limit),
+        token_limit=token_limit_of(network),
+        expected_output=expected_output(network, sequence_length=sequence_length, batch_size=batch_size),
     )
 
 
@@ -64,8 +74,14 @@ def random_network(arch: Architecture, *, num_labels: int, seed: int = 0) -> Ber
         return build(arch, num_labels=num_labels).eval()
 
 
-def _expected_output(network: Bert, sequence_length: int, batch_size: int, token_limit: int) -> tuple[float, ...]:
-    ids = torch.tensor(token_ids(batch_size * sequence_length, token_limit=token_limit))
+def token_limit_of(network: Bert) -> int:
+    """Return one more than the largest token id a runner feeds the network."""
+    return min(1000, network.arch.vocab_size)
+
+
+def expected_output(network: Bert, *, sequence_length: int, batch_size: int) -> tuple[float, ...]:
+    """Return the logits torch gives for the deterministic input of the runners, row after row."""
+    ids = torch.tensor(token_ids(batch_size * sequence_length, token_limit=token_limit_of(network)))
     ids = ids.view(batch_size, sequence_length)
     was_training = network.training
     network.eval()
@@ -78,8 +94,11 @@ def _expected_output(network: Bert, sequence_length: int, batch_size: int, token
 class _Graph:
     """Collects the nodes and weights of one network in the order it computes."""
 
-    def __init__(self, network: Bert, *, sequence_length: int, batch_size: int) -> None:
+    def __init__(
+        self, network: Bert, *, sequence_length: int, batch_size: int, layout: WeightLayout | None = None
+    ) -> None:
         self.arch = network.arch
+        self.layout = layout
         self.weights: Weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
         self.shape = (batch_size, sequence_length)
         self.nodes: list[onnx.NodeProto] = []
@@ -111,8 +130,7 @@ class _Graph:
         words = self._node("Gather", self._weight("embeddings.word_embeddings.weight"), "input_ids")
         types = self._node("Gather", self._weight("embeddings.token_type_embeddings.weight"), "token_type_ids")
         # Positions are the same in every call, so their rows are cut out once, here.
-        rows = self.weights["embeddings.position_embeddings.weight"][: self.shape[1]]
-        positions = self._constant("embeddings.positions", rows.numpy())
+        positions = self._weight("embeddings.position_embeddings.weight", num_rows=self.shape[1])
         summed = self._node("Add", self._node("Add", words, types), positions)
         return self._node("Transpose", self._layer_norm("embeddings.layer_norm", summed), perm=(0, 2, 1))  # (b, h, s)
 
@@ -166,8 +184,17 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
-    def _weight(self, name: str) -> str:
-        return self._constant(name, self.weights[name].float().numpy())
+    def _weight(self, name: str, *, num_rows: int | None = None) -> str:
+        value = self.weights[name][:num_rows].float().numpy()
+        if self.layout is None or name not in self.layout.offsets_bytes:
+            return self._constant(name, value)
+        tensor = onnx.TensorProto(name=name, dims=value.shape, data_type=TensorProto.FLOAT)
+        tensor.data_location = TensorProto.EXTERNAL
+        place = {"location": self.layout.file_name, "offset": self.layout.offsets_bytes[name], "length": value.nbytes}
+        for key, entry in place.items():
+            tensor.external_data.add(key=key, value=str(entry))
+        self.initializers.append(tensor)
+        return name
 
     def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
         self.initializers.append(numpy_helper.from_array(np.asarray(value), name=name))

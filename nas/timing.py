@@ -1,32 +1,40 @@
 """Latencies of architectures on one device: from the store, or measured there and kept.
 
 A latency does not depend on the values of weights, so architectures are timed
-with seeded random ones: one model file per architecture, whatever trained it.
+with made up ones; see `nas.timed_models`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from device_lab.device import Device
+from device_lab.device import Clock, Device
 from device_lab.errors import DeviceLabError
-from device_lab.measurement import Block, Measurement, ModelFile, Precision, RunSettings
+from device_lab.measurement import Block, Measurement, Precision, RunSettings
 from device_lab.protocol import Progress, measure
-from nas.export import export_onnx, random_network
-from nas.store import Store
+from nas.store import Store, is_unfinished
+from nas.timed_models import TimedModels
 from search_spaces.architecture import Architecture
 
-# An inference reads one row of the embedding table per token, so a table cut to
-# the rows that are read takes the same time and leaves a file that is cheap to move.
-TIMED_VOCABULARY_SIZE = 1000
+
+def device_settings(device: Device, *, num_threads: int, sequence_length: int) -> RunSettings:
+    """Return what latencies taken on a device belong to."""
+    return RunSettings(
+        runtime=device.runtime,
+        runtime_version=device.runtime_version,
+        num_threads=num_threads,
+        sequence_length=sequence_length,
+    )
 
 
 class Timer:
-    """Times architectures against one reference on one device, and keeps everything in the store."""
+    """Times architectures against one reference on one device, and keeps everything in the store.
+
+    ``cold_baseline_ns`` is the reference's time on the cold device, from its
+    certificate; without it there is no heat gate.
+    """
 
     def __init__(
         self,
@@ -35,22 +43,18 @@ class Timer:
         device: Device,
         num_threads: int,
         reference: Architecture,
-        sequence_length: int,
-        num_labels: int,
-        models_folder: Path,
+        models: TimedModels,
         seed: int,
+        cold_baseline_ns: float | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.device = device
         self.reference = reference
-        self.settings = RunSettings(
-            runtime=device.runtime,
-            runtime_version=device.runtime_version,
-            num_threads=num_threads,
-            sequence_length=sequence_length,
-        )
+        self.settings = device_settings(device, num_threads=num_threads, sequence_length=models.sequence_length)
+        self._models = models
         self._store = store
-        self._num_labels = num_labels
-        self._models_folder = models_folder
+        self._cold_baseline_ns = cold_baseline_ns
+        self._clock = clock
         self._generator = np.random.default_rng(seed)
 
     def measure(
@@ -58,13 +62,21 @@ class Timer:
         archs: Sequence[Architecture],
         *,
         precision: Precision,
+        budget_s: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> dict[str, Measurement | DeviceLabError]:
         """Return a measurement for each architecture, taking from the store what is there.
 
         What is not there is measured in one session, in which all architectures
         share the references between them. Every finished block is kept at once,
-        so a session that was interrupted goes on where it stopped.
+        so a session that was interrupted, or ran out of its budget, goes on where
+        it stopped.
+
+        Args:
+            archs: What to time.
+            precision: Goal and looks.
+            budget_s: Bounds the session; see `device_lab.protocol.measure`.
+            on_progress: See `device_lab.protocol.measure`.
 
         Returns:
             ``arch_id`` to its measurement, or to the error that ended it.
@@ -77,15 +89,8 @@ class Timer:
         outcomes = self._known(by_id, precision)
         missing = [arch for arch_id, arch in by_id.items() if arch_id not in outcomes]
         if missing:
-            outcomes |= self._measure_missing(missing, precision, on_progress)
+            outcomes |= self._measure_missing(missing, precision, budget_s, on_progress)
         return outcomes
-
-    def export(self, arch: Architecture) -> ModelFile:
-        """Write the model file an architecture is timed with; it is the same for every run."""
-        timed = replace(arch, vocab_size=min(arch.vocab_size, TIMED_VOCABULARY_SIZE))
-        network = random_network(timed, num_labels=self._num_labels)
-        path = self._models_folder / f"{arch.arch_id}-{self.settings.sequence_length}.onnx"
-        return export_onnx(network, path, sequence_length=self.settings.sequence_length)
 
     def _known(
         self, by_id: Mapping[str, Architecture], precision: Precision
@@ -98,7 +103,11 @@ class Timer:
         )
         known: dict[str, Measurement | DeviceLabError] = {}
         for arch_id in by_id:
-            fine = [each for each in found.get(arch_id, ()) if each.precision.goal <= precision.goal]
+            fine = [
+                each
+                for each in found.get(arch_id, ())
+                if each.precision.goal <= precision.goal and not is_unfinished(each)
+            ]
             if fine:
                 known[arch_id] = fine[-1]
         return known
@@ -107,10 +116,11 @@ class Timer:
         self,
         archs: Sequence[Architecture],
         precision: Precision,
+        budget_s: float | None,
         on_progress: Callable[[Progress], None] | None,
     ) -> dict[str, Measurement | DeviceLabError]:
-        reference = self.export(self.reference)
-        models = [self.export(arch) for arch in archs]
+        reference = self._models.export(self.reference)
+        models = [self._models.export(arch) for arch in archs]
         ids: dict[str, int] = {}
         earlier: dict[str, tuple[Block, ...]] = {}
         for arch, model in zip(archs, models, strict=True):
@@ -128,9 +138,12 @@ class Timer:
             num_threads=self.settings.num_threads,
             precision=precision,
             generator=self._generator,
+            cold_baseline_ns=self._cold_baseline_ns,
+            budget_s=budget_s,
             earlier_blocks=earlier,
             on_block=lambda model, block: self._store.save_block(ids[model.sha256], block),
             on_progress=on_progress,
+            clock=self._clock,
         )
         for model, outcome in zip(models, outcomes, strict=True):
             if isinstance(outcome, Measurement):

@@ -9,11 +9,13 @@ from pathlib import Path
 from device_lab.measurement import Backend, Conditions, DeviceInfo, Interval, ModelFile
 from device_lab.protocol import Progress
 from device_lab.runner.contract import RunnerOutput, RunRequest
+from device_lab.runner.weights import find_generated_weights
 from nas.cost import model_cost
 from nas.records import Objective, Role, Score
 from nas.runs import SearchRequest, SearchSettings, open_study
 from nas.search import Search
 from nas.store import Store
+from nas.timed_models import TimedModels
 from nas.timing import Timer
 from search_spaces.architecture import Architecture
 from search_spaces.reference import dense_encoder, squeezebert_rule
@@ -54,7 +56,7 @@ class FormulaEvaluator:
 
 
 class SizeDevice:
-    """A device on which a model takes as many nanoseconds as its file has bytes. Answers at once."""
+    """A device on which a model takes as many nanoseconds as its weights have bytes. Answers at once."""
 
     info = DeviceInfo(
         device_id="size", backend=Backend.VIRTUAL_PHONE, model="m", soc="s", os_version="o", abi="a", num_cores=2
@@ -72,7 +74,7 @@ class SizeDevice:
     def run(self, model: ModelFile, request: RunRequest) -> RunnerOutput:
         self._before(model)
         self.num_runs += 1
-        sample_ns = model.path.stat().st_size
+        sample_ns = find_generated_weights(model.path) or 1
         return RunnerOutput(
             runtime=self.runtime,
             runtime_version=self.runtime_version,
@@ -135,9 +137,7 @@ def make_search(
         device=device,
         num_threads=1,
         reference=squeezebert_rule(TEACHER),
-        sequence_length=SEQUENCE_LENGTH,
-        num_labels=2,
-        models_folder=folder / "models",
+        models=TimedModels(folder / "models", runtime=device.runtime, sequence_length=SEQUENCE_LENGTH, num_labels=2),
         seed=0,
     )
     is_timed = Objective.LATENCY in request.objectives

@@ -15,6 +15,7 @@ import onnxruntime
 
 from device_lab.runner.contract import RunnerArguments, RunnerOutput, token_ids
 from device_lab.runner.timing import time_inferences
+from device_lab.runner.weights import find_generated_weights, generated_weights, generated_weights_name
 
 _TASKS = Path("/proc/self/task")
 _STATUS = Path("/proc/self/status")
@@ -63,12 +64,26 @@ def _open_session(model: str, *, num_threads: int) -> tuple[onnxruntime.Inferenc
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _ERRORS_ONLY
+    weights = _generate_weights(model, options)
     num_before = _num_tasks()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    del weights  # the session has its own copies
     if not num_before:
         return session, int(session.get_session_options().intra_op_num_threads)
     # The calling thread computes too; the pool has one less than the number asked for.
     return session, _num_tasks() - num_before + 1
+
+
+def _generate_weights(model: str, options: onnxruntime.SessionOptions) -> np.ndarray | None:
+    """Hand the session the weights a model asks for; they have to live until it is made."""
+    num_bytes = find_generated_weights(Path(model))
+    if num_bytes is None:
+        return None
+    weights = generated_weights(num_bytes)
+    options.add_external_initializers_from_files_in_memory(
+        [generated_weights_name(num_bytes)], [weights.view(np.uint8)], [num_bytes]
+    )
+    return weights
 
 
 def _num_tasks() -> int:

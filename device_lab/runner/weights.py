@@ -8,7 +8,15 @@ so what the model must answer can still be computed here and checked.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
+
+_NAME = re.compile(rb"generated-([0-9]{1,12})\.weights")
+_MAX_NAME_BYTES = 40
+_PIECE_BYTES = 1 << 20
+_NUMBERS_AT_ONCE = 1 << 16
 
 
 def generated_weights_name(num_bytes: int) -> str:
@@ -16,13 +24,30 @@ def generated_weights_name(num_bytes: int) -> str:
     return f"generated-{num_bytes}.weights"
 
 
+def find_generated_weights(model: Path) -> int | None:
+    """Return how many bytes of weights a model file asks for, or ``None`` if it carries its own."""
+    window = b""
+    with model.open("rb") as file:
+        # In pieces: a model of 340 MB must not count towards the peak memory.
+        while piece := file.read(_PIECE_BYTES):
+            window = window[-_MAX_NAME_BYTES:] + piece
+            if found := _NAME.search(window):
+                return int(found.group(1))
+    return None
+
+
 def generated_weights(num_bytes: int) -> np.ndarray:
     """Return what a runner generates: float32 numbers in [-0.05, 0.05), a hash of their position.
 
     Agrees bit by bit with ``generated_weights.cpp``.
     """
-    bits = np.arange(num_bytes // 4, dtype=np.uint32) * np.uint32(0x9E3779B1)
-    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x85EBCA77)
-    bits ^= bits >> np.uint32(13)
-    centred = (bits >> np.uint32(8)).astype(np.int32) - np.int32(1 << 23)
-    return centred.astype(np.float32) * (np.float32(0.05) / np.float32(1 << 23))
+    numbers = np.empty(num_bytes // 4, dtype=np.float32)
+    # In pieces that stay in the cache: four times faster for the weights of a BERT-base.
+    for start in range(0, len(numbers), _NUMBERS_AT_ONCE):
+        piece = numbers[start : start + _NUMBERS_AT_ONCE]
+        bits = np.arange(start, start + len(piece), dtype=np.uint32) * np.uint32(0x9E3779B1)
+        bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x85EBCA77)
+        bits ^= bits >> np.uint32(13)
+        centred = (bits >> np.uint32(8)).astype(np.int32) - np.int32(1 << 23)
+        np.multiply(centred.astype(np.float32), np.float32(0.05) / np.float32(1 << 23), out=piece)
+    return numbers

@@ -12,6 +12,7 @@ from typing import Protocol
 from device_lab.errors import UnknownRuntimeError
 from device_lab.measurement import ModelFile
 from device_lab.runner.contract import RunRequest
+from device_lab.runtimes.executorch import Executorch
 from device_lab.runtimes.onnxruntime import OnnxRuntime
 
 
@@ -37,7 +38,7 @@ class Runtime(Protocol):
         ...
 
 
-_RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (OnnxRuntime(),)}
+_RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (Executorch(), OnnxRuntime())}
 
 
 def runtime_names() -> tuple[str, ...]:

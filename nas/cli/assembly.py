@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from device_lab.device import Device
-from device_lab.errors import DeviceNotFoundError
-from device_lab.host import HostDevice
 from device_lab.measurement import Precision
-from device_lab.runtimes import find_runtime
 from device_lab.statistics import PRECISIONS
 from nas.accuracy import Evaluator, ScoringContext, check_evaluator, make_evaluator
 from nas.artifacts import ArtifactFolder
+from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
+from nas.cli.lanes import StopSignal
+from nas.cli.places import ALL, DeviceChoice, announce, chosen_devices
 from nas.cli.stores import ARTIFACTS_FOLDER
 from nas.errors import SettingsError
 from nas.records import Objective
 from nas.runs import SearchRequest, SearchSettings, open_study
 from nas.samplers import check_sampler
-from nas.search import Observer, Search, check_space
+from nas.search import Observer, Search, TimingPlan, check_space
 from nas.store import Store
 from nas.tasks import load_task
 from nas.teacher import Teacher, prepare_teacher
 from nas.teacher_plans import teacher_plan
+from nas.timed_models import TimedModels
 from nas.timing import Timer
 from nas.tokens import TokenizedTask, tokenize_task
 from nas.training import OnStep
@@ -33,16 +34,39 @@ from search_spaces.space import make_space
 
 
 @contextmanager
-def open_device(name: str, *, runtime: str) -> Iterator[Device]:
-    """Open a device with a runtime, for as long as the block runs.
+def open_device(request: SearchRequest) -> Iterator[Device]:
+    """Open the device of a run with its runtime, for as long as the block runs.
 
     Raises:
+        SettingsError: If it is all phones; a run has one device.
         DeviceNotFoundError: If there is no such device.
         UnknownRuntimeError: If there is no such runtime.
+        DeviceLabError: If the phone cannot be used.
     """
-    if name != "host":
-        raise DeviceNotFoundError(serial=name, attached=["host"])
-    yield HostDevice(find_runtime(runtime))
+    if request.device == ALL:
+        raise SettingsError("--device all: a run is timed on one device; name it, see `nas devices`")
+    choice = DeviceChoice(device=request.device, runtime=request.runtime, num_threads=request.num_threads)
+    with ExitStack() as stack:
+        openers = stack.enter_context(chosen_devices(choice, stop=StopSignal()))
+        (opener,) = openers.values()
+        yield stack.enter_context(opener(announce))
+
+
+def find_cold_baseline_ns(device: Device, request: SearchRequest, *, shelf: Shelf, is_required: bool) -> float | None:
+    """Return the cold baseline of the run's reference on its device, or ``None`` if there is none.
+
+    Raises:
+        DeviceNotQualifiedError: If ``is_required`` and a phone has no good certificate.
+        SettingsError: If the teacher is unknown.
+        StoreError: If the store cannot be read.
+    """
+    subject = Subject(
+        reference=squeezebert_rule(teacher_plan(request.teacher).arch),
+        words=("--teacher", request.teacher),
+        num_threads=request.num_threads,
+        sequence_length=request.sequence_length,
+    )
+    return cold_baseline_ns(device, subject, shelf=shelf, is_required=is_required)
 
 
 def find_precision(name: str) -> Precision:
@@ -76,7 +100,9 @@ def prepare_search(
     workplace: Workplace,
     store: Store,
     device: Device | None,
+    cold_baseline_ns: float | None,
     observer: Observer,
+    timing_plan: TimingPlan,
     on_teacher_step: OnStep,
 ) -> Search:
     """Make everything a search needs: task, teacher, space, evaluator, timer and study.
@@ -107,10 +133,14 @@ def prepare_search(
             device=device,
             num_threads=request.num_threads,
             reference=squeezebert_rule(teacher.arch),
-            sequence_length=request.sequence_length,
-            num_labels=data.task.num_labels,
-            models_folder=workplace.artifacts.path / "models",
+            models=TimedModels(
+                workplace.artifacts.path / "models",
+                runtime=request.runtime,
+                sequence_length=request.sequence_length,
+                num_labels=data.task.num_labels,
+            ),
             seed=request.seed,
+            cold_baseline_ns=cold_baseline_ns,
         )
     settings = SearchSettings(
         request=request,
@@ -132,6 +162,7 @@ def prepare_search(
         evaluator=evaluator,
         timing=timer,
         observer=observer,
+        timing_plan=timing_plan,
     )
 
 

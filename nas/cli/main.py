@@ -14,8 +14,10 @@ from nas.cli.cost import cost
 from nas.cli.devices import devices
 from nas.cli.doctor import doctor
 from nas.cli.measure import measure
+from nas.cli.qualify import qualify
 from nas.cli.quickstart import quickstart
 from nas.cli.report import report
+from nas.cli.runner import runner
 from nas.cli.search import search
 from nas.cli.show import show
 from nas.cli.spaces import spaces
@@ -32,8 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (quickstart, search, report, show, measure, cost, spaces, devices, doctor):
+for verb in (quickstart, search, report, show, measure, qualify, cost, spaces, devices, doctor):
     app.command()(verb)
+app.add_typer(runner, name="runner")
 
 
 def main() -> None:

@@ -1,129 +1,111 @@
-"""``nas measure``: time architectures against a reference, side by side."""
+"""``nas measure``: time architectures against a reference, side by side, on one device or on several at once."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from nas.cli.console import print_json, stderr, stdout
+from nas.cli.console import print_json
 from nas.cli.models import read_architecture
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
+from nas.cli.options import (
+    DEFAULT_RUNS_FOLDER,
+    AsJson,
+    BudgetMinutes,
+    NumVirtual,
+    Runner,
+    RunsFolder,
+    Runtime,
+    SequenceLength,
+    Storage,
+    Threads,
+)
 
 if TYPE_CHECKING:
-    from device_lab.measurement import Measurement
-
-STORE_NAME = "measurements"
+    from nas.cli.sessions import Session
 
 
 def measure(
     models: Annotated[list[str], typer.Argument(help="squeezebert, bert-base, or architectures' JSON files")],
     *,
     against: Annotated[str, typer.Option(help="the reference: a name or a JSON file")] = "squeezebert",
-    device: Annotated[str, typer.Option(help="where to time; see `nas devices`")] = "host",
-    runtime: Annotated[str, typer.Option(help="what executes the models")] = "onnxruntime",
-    threads: Annotated[int, typer.Option(min=1, help="threads of the runtime")] = 1,
-    sequence_length: Annotated[int, typer.Option(min=1, max=512, help="tokens per sequence")] = 128,
+    device: Annotated[str, typer.Option(help="host, a phone's serial or HOST:PORT, or all phones")] = "host",
+    virtual: NumVirtual = 0,
+    runtime: Runtime = "onnxruntime",
+    runner: Runner = None,
+    threads: Threads = 1,
+    sequence_length: SequenceLength = 128,
     precision: Annotated[str, typer.Option(help="coarse (5 %), normal (2 %) or fine (1 %)")] = "normal",
+    budget_minutes: BudgetMinutes = None,
+    unqualified: Annotated[bool, typer.Option("--unqualified", help="time on phones that have no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
     """Time models against a reference in interleaved fresh processes, and print the ratios.
 
-    Example: nas measure bert-base --against squeezebert
+    Every finished block is kept: after Ctrl-C, a lost phone or a spent budget the
+    same command goes on at the next block.
+
+    Example: nas measure bert-base --against squeezebert --device all
     """
-    from device_lab.measurement import Measurement
-    from nas.cli.assembly import find_precision, open_device
-    from nas.cli.progress import show_progress
-    from nas.cli.stores import open_store
+    from nas.cli.assembly import find_precision
+    from nas.cli.certificates import STORE_NAME, Shelf, Subject, cold_baseline_ns
+    from nas.cli.measured import Measured, documents, print_tables
+    from nas.cli.places import DeviceChoice
+    from nas.cli.sessions import on_every_device
+    from nas.timed_models import TimedModels
     from nas.timing import Timer
 
     archs = {name: read_architecture(name) for name in models}
     wanted = find_precision(precision)
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_device(device, runtime=runtime))
-        store = stack.enter_context(open_store(STORE_NAME, runs_folder=runs_folder, storage=storage))
+    subject = Subject(
+        reference=read_architecture(against),
+        words=() if against == "squeezebert" else ("--against", against),
+        num_threads=threads,
+        sequence_length=sequence_length,
+        num_virtual=virtual,
+        runner=runner,
+    )
+    shelf = Shelf(runs_folder=runs_folder, storage=storage)
+    timed_models = TimedModels(
+        runs_folder / STORE_NAME / "models",
+        runtime=runtime,
+        sequence_length=sequence_length,
+        num_labels=2,
+        with_weights=runner is not None,
+    )
+
+    def measure_on(session: Session) -> Measured:
         timer = Timer(
-            store=store,
-            device=opened,
+            store=session.store,
+            device=session.device,
             num_threads=threads,
-            reference=read_architecture(against),
-            sequence_length=sequence_length,
-            num_labels=2,
-            models_folder=runs_folder / STORE_NAME / "models",
+            reference=subject.reference,
+            models=timed_models,
             seed=0,
+            cold_baseline_ns=cold_baseline_ns(session.device, subject, shelf=shelf, is_required=not unqualified),
+            clock=session.clock,
         )
-        progress = stack.enter_context(show_progress())
-        task = progress.add_task("timing", total=wanted.looks[-1])
         outcomes = timer.measure(
             list(archs.values()),
             precision=wanted,
-            on_progress=lambda each: progress.update(
-                task, completed=each.num_kept, description=f"timing, ±{each.half_width:.1%}"
-            ),
+            budget_s=None if budget_minutes is None else 60 * budget_minutes,
+            on_progress=lambda progress: session.progress.measured(progress, session.device),
         )
-    measured: dict[str, Measurement] = {}
-    for name, arch in archs.items():
-        outcome = outcomes[arch.arch_id]
-        if isinstance(outcome, Measurement):
-            measured[name] = outcome
-        else:
-            stderr.print(f"{name}: {outcome}", markup=False)
+        by_name = {model: outcomes[arch.arch_id] for model, arch in archs.items()}
+        return Measured(device=session.device.info, outcomes=by_name)
+
+    results = on_every_device(
+        DeviceChoice(device=device, runtime=runtime, num_threads=threads, num_virtual=virtual, runner=runner),
+        shelf=shelf,
+        num_blocks=wanted.looks[-1],
+        work=measure_on,
+    )
     if as_json:
-        print_json({name: _document(measurement) for name, measurement in measured.items()})
+        print_json(documents(results))
     else:
-        _print_table(measured, against=against, runtime=runtime, threads=threads)
-    if len(measured) < len(archs):
+        print_tables(results, against=Path(against).stem)
+    if not all(isinstance(result, Measured) and result.is_whole for result in results.values()):
         raise typer.Exit(1)
-
-
-def _document(measurement: Measurement) -> dict[str, object]:
-    import numpy as np
-
-    from device_lab.statistics import kept_blocks, percentiles_ms, ratio_interval
-    from nas.documents import to_document
-
-    runs = [block.candidate for block in measurement.blocks]
-    return {
-        "ratio": to_document(ratio_interval(measurement.blocks)),
-        "latency_ms": to_document(percentiles_ms(runs, generator=np.random.default_rng(0))),
-        "num_blocks": len(measurement.blocks),
-        "num_kept_blocks": len(kept_blocks(measurement.blocks)),
-        "reason": measurement.reason.value,
-        "backend": measurement.device.backend.value,
-        "device": to_document(measurement.device),
-        "settings": to_document(measurement.settings),
-        "precision": measurement.precision.name,
-    }
-
-
-def _print_table(measured: dict[str, Measurement], *, against: str, runtime: str, threads: int) -> None:
-    import numpy as np
-
-    from device_lab.statistics import kept_blocks, percentiles_ms, ratio_interval
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model")
-    for column in (f"ratio to {Path(against).stem} (95 %)", "p50 ms", "p90 ms", "blocks", "ended"):
-        table.add_column(column, justify="right")
-    for name, measurement in measured.items():
-        ratio = ratio_interval(measurement.blocks)
-        milliseconds = percentiles_ms(
-            [block.candidate for block in measurement.blocks], generator=np.random.default_rng(0)
-        )
-        table.add_row(
-            name,
-            f"{ratio.estimate:.3f} ({ratio.low:.3f}-{ratio.high:.3f})",
-            f"{milliseconds.p50.estimate:.2f}",
-            f"{milliseconds.p90.estimate:.2f}",
-            f"{len(kept_blocks(measurement.blocks))} of {len(measurement.blocks)}",
-            measurement.reason.value.replace("_", " "),
-        )
-    stdout.print(table)
-    for measurement in list(measured.values())[:1]:
-        device = measurement.device
-        stdout.print(f"on {device.soc} ({device.backend}), {runtime}, {threads} thread(s)", markup=False)

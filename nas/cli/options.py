@@ -11,3 +11,12 @@ RunsFolder = Annotated[Path, typer.Option(help="folder that holds the runs")]
 Storage = Annotated[str | None, typer.Option(help="SQLAlchemy URL of a shared store instead of the run's own file")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 DEFAULT_RUNS_FOLDER = Path("runs")
+
+Runtime = Annotated[str, typer.Option(help="what executes the models: onnxruntime or executorch")]
+Threads = Annotated[int, typer.Option(min=1, help="threads of the runtime")]
+SequenceLength = Annotated[int, typer.Option(min=1, max=512, help="tokens per sequence")]
+NumVirtual = Annotated[int, typer.Option("--virtual", min=0, help="start this many virtual phones and use them")]
+Runner = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="your own program with our JSON contract, for phones")
+]
+BudgetMinutes = Annotated[float | None, typer.Option(min=0, help="end after this long; the same command goes on")]

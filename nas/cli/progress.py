@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from device_lab.device import Device
+from device_lab.errors import DeviceLabError
 from device_lab.measurement import Precision
 from device_lab.protocol import Progress as MeasuringProgress
 from nas.cli.console import stderr
 from nas.records import Objective, Role
 
+# Reading it takes a phone a tenth of a second, between two rounds.
+TEMPERATURE_EVERY_S = 10.0
 _ROLE_NAMES = {
     Role.CANDIDATE: "",
     Role.SQUEEZEBERT_RULE: " (SqueezeBERT's rule)",
@@ -69,6 +74,33 @@ class TerminalObserver:
 
     def _describe(self, text: str) -> None:
         self._progress.update(self._task, description=escape(text))
+
+
+class LaneProgress:
+    """One line for one device: its temperature, the block, the half-width so far."""
+
+    def __init__(self, progress: Progress, name: str, *, total: int) -> None:
+        self._progress = progress
+        self._name = name
+        self._task = progress.add_task(escape(name), total=total)
+        self._temperature = ""
+        self._read_at_s = -math.inf
+
+    def tell(self, text: str) -> None:
+        """Show what the device is doing."""
+        self._progress.update(self._task, description=escape(f"{self._name}: {text}"))
+
+    def measured(self, progress: MeasuringProgress, device: Device) -> None:
+        """Show a round of measuring; the temperature is read now and then."""
+        if not self._progress.disable and progress.elapsed_s - self._read_at_s >= TEMPERATURE_EVERY_S:
+            self._read_at_s = progress.elapsed_s
+            self._temperature = ""
+            with suppress(DeviceLabError):  # a device that is lost is found out by its next run
+                celsius = device.conditions()["max_temperature_celsius"]
+                self._temperature = "" if celsius == "?" else f"{celsius} \N{DEGREE SIGN}C, "
+        state = "cooling down" if progress.is_cooling else f"block {progress.num_blocks}, ±{progress.half_width:.1%}"
+        self._progress.update(self._task, completed=progress.num_kept)
+        self.tell(self._temperature + state)
 
 
 @contextmanager

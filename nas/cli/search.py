@@ -43,6 +43,7 @@ def search(
         int | None, typer.Option(min=4, max=512, help="tokens per example [default: 128]")
     ] = None,
     train_device: Annotated[str, typer.Option(help="where to train: cpu or cuda")] = "cpu",
+    unqualified: Annotated[bool, typer.Option("--unqualified", help="time on a phone that has no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
 ) -> None:
@@ -69,17 +70,23 @@ def search(
         "sequence_length": sequence_length,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    place = Place(runs_folder=runs_folder, storage=storage, train_device=train_device)
+    place = Place(runs_folder=runs_folder, storage=storage, train_device=train_device, unqualified=unqualified)
     run_search(run, given, num_trials=trials, place=place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run is kept, and what it trains on."""
+    """Where a run is kept, what it trains on, and how long its timing may take; see `nas.search.TimingPlan`.
+
+    ``unqualified``: a phone needs no certificate.
+    """
 
     runs_folder: Path
     storage: str | None
     train_device: str
+    unqualified: bool = False
+    batch_budget_s: float | None = None
+    front_budget_s: float | None = None
 
 
 def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place) -> None:
@@ -94,11 +101,13 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
     Raises:
         typer.Exit: With 130 on Ctrl-C, after saying how to go on.
     """
-    from nas.cli.assembly import Workplace, open_device, prepare_search
+    from nas.cli.assembly import Workplace, find_cold_baseline_ns, open_device, prepare_search
+    from nas.cli.certificates import Shelf
     from nas.cli.progress import TerminalObserver, show_progress
     from nas.cli.stores import check_run_name, open_store
     from nas.records import Objective
     from nas.runs import hold_run
+    from nas.search import TimingPlan
 
     check_run_name(run)
     try:
@@ -106,9 +115,15 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
             stack.enter_context(hold_run(place.runs_folder / run))
             store = stack.enter_context(open_store(run, runs_folder=place.runs_folder, storage=place.storage))
             request = _request(run, given, store)
-            device = None
+            device, cold_baseline_ns = None, None
             if Objective.LATENCY in request.objectives:
-                device = stack.enter_context(open_device(request.device, runtime=request.runtime))
+                device = stack.enter_context(open_device(request))
+                cold_baseline_ns = find_cold_baseline_ns(
+                    device,
+                    request,
+                    shelf=Shelf(runs_folder=place.runs_folder, storage=place.storage),
+                    is_required=not place.unqualified,
+                )
             progress = stack.enter_context(show_progress())
             teacher_task = progress.add_task("teacher", total=None)
             prepared = prepare_search(
@@ -117,7 +132,9 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
                 workplace=Workplace(runs_folder=place.runs_folder, train_device=place.train_device),
                 store=store,
                 device=device,
+                cold_baseline_ns=cold_baseline_ns,
                 observer=TerminalObserver(progress, num_trials=num_trials),
+                timing_plan=TimingPlan(batch_budget_s=place.batch_budget_s, front_budget_s=place.front_budget_s),
                 on_teacher_step=lambda step, num_steps: progress.update(
                     teacher_task, description="training the teacher", completed=step, total=num_steps
                 ),
