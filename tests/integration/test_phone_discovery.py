@@ -193,3 +193,20 @@ def test_a_phone_that_was_named_and_is_off_raises_its_own_reason() -> None:
         find_phone(closed, **no_keys())
     with pytest.raises(DeviceUnreachableError, match=f"^{closed}: "):
         find_phone(addresses=[closed], **no_keys())
+
+
+def test_what_a_phone_does_not_say_is_unreadable_and_its_cores_are_counted_all_the_same() -> None:
+    with start_virtual_phone(PhoneOptions(serial="VIRTUAL9")) as phone:
+        present = phone.on_host("/sys/devices/system/cpu/present")
+        present.write_text("0-3,6\n")
+        properties = phone.on_host("/state/properties")
+        properties.write_text("ro.serialno=unknown\nro.board.platform=kona\n")
+        mute = find_phone(phone.address, **no_keys()).info
+        present.write_text("")
+        counted = find_phone(phone.address, **no_keys()).info
+
+    assert mute is not None
+    assert (mute.device_id, mute.backend, mute.num_cores) == (phone.address, Backend.DEVICE, 5)
+    assert (mute.model, mute.soc, mute.os_version, mute.abi) == ("?", "kona", "Android ?, SDK ?", "?")
+    assert counted is not None
+    assert counted.num_cores >= 1
