@@ -39,6 +39,11 @@ _RENEWALS_PER_DURATION = 4
 # A lease whose holder is not written down yet is being taken, which is a matter of milliseconds.
 _NUM_LOOKS = 3
 _LOOK_INTERVAL_S = 0.5
+_LOSSES = {
+    "taken": "its lease was removed from it",
+    "rebooted": "it rebooted, and the lease ended with that",
+    "expired": "the lease on it ran out",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +142,7 @@ class Lease:
 
         Raises:
             DeviceBusyError: If somebody else holds the phone by now.
-            DeviceLostError: If the phone rebooted, or the lease ran out.
+            DeviceLostError: If the phone rebooted, or the lease ran out or was removed.
             DeviceLabError: See `device_lab.adb.AdbDevice.run`.
         """
         if self._loss is not None:
@@ -146,11 +151,11 @@ class Lease:
         lost = parse_pairs(self._ask("renew", self.nonce, str(wanted_s))).get("lost")
         if lost is None:
             return
-        if lost == "taken":
-            self._loss = self._busy(self._look())
+        state = self._look()
+        if lost == "taken" and state.number and not state.is_released:
+            self._loss = self._busy(state)
         else:
-            seen = "it rebooted" if lost == "rebooted" else "the lease on it ran out"
-            self._loss = DeviceLostError(serial=self.device_id, command="renew the lease", seen=seen)
+            self._loss = DeviceLostError(serial=self.device_id, command="renew the lease", seen=_LOSSES[lost])
         raise self._loss
 
     def release(self) -> None:
