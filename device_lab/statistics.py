@@ -35,7 +35,7 @@ PRECISIONS = MappingProxyType(
     {
         precision.name: precision
         for precision in (
-            Precision(name="coarse", goal=0.05, looks=(5, 8, 12, 16), min_timed_s=0.2, min_runs=5, max_warmup_s=0.3),
+            Precision(name="coarse", goal=0.05, looks=(5, 8, 12, 16), min_timed_s=0.1, min_runs=5, max_warmup_s=0.3),
             Precision(name="normal", goal=0.02, looks=(10, 14, 20, 28, 40), min_timed_s=1.0),
             Precision(name="fine", goal=0.01, looks=(10, 14, 20, 28, 40, 56, 80), min_timed_s=1.0),
         )

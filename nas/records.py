@@ -67,7 +67,7 @@ class Trial:
     ``number`` is Optuna's. ``same_as`` is the number of the earlier trial with
     the same architecture when this one was answered from the store.
     ``failure`` is the reason in one line if ``state`` is FAILED.
-    ``measurements`` are ordered from coarse to fine.
+    ``measurements`` all have an interval, the narrowest last.
     """
 
     number: int

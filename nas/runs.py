@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib.metadata import version
@@ -17,6 +18,7 @@ import optuna
 from optuna.study import StudyDirection
 
 from device_lab.measurement import DeviceInfo, Measurement, RunSettings
+from device_lab.statistics import half_width
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
 from nas.errors import RunBusyError, SettingsError, StoreError
@@ -218,11 +220,17 @@ def _read_trial(
         architecture=arch,
         cost=model_cost(arch, sequence_length=settings.request.sequence_length, num_labels=settings.num_labels),
         score=scores.get(arch.arch_id),
-        measurements=measurements.get(arch.arch_id, ()),
+        measurements=_usable(measurements.get(arch.arch_id, ())),
         same_as=note.same_as,
         failure=note.failure,
         duration_s=trial.duration.total_seconds() if trial.duration else None,
     )
+
+
+def _usable(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """Return the measurements that have an interval, the narrowest last."""
+    usable = [each for each in measurements if math.isfinite(half_width(each.blocks))]
+    return tuple(sorted(usable, key=lambda each: -half_width(each.blocks)))
 
 
 _STATES = {

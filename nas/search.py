@@ -8,6 +8,7 @@ is proposed again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -42,6 +43,8 @@ BATCH_SIZE = 4
 MAX_REPEATS = 100
 # An interval needs two.
 MIN_BLOCKS = 2
+# Less is not worth a session.
+MIN_FRONT_BUDGET_S = 15.0
 
 
 class Timing(Protocol):
@@ -52,9 +55,10 @@ class Timing(Protocol):
         archs: Sequence[Architecture],
         *,
         precision: Precision,
+        budget_s: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> dict[str, Measurement | DeviceLabError]:
-        """Return a measurement, or the error that ended it, by ``arch_id``."""
+        """Return a measurement, or the error that ended it, by ``arch_id``; ``budget_s`` bounds the session."""
         ...
 
 
@@ -90,6 +94,22 @@ class Observer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingPlan:
+    """How precisely a search times, and how long it may take where a device does not settle.
+
+    ``batch_budget_s`` bounds the session of one batch, ``total_budget_s`` all
+    sessions of one `Search.run`; the front is measured again with what is left
+    of it. A measurement that ran out of its budget keeps its blocks and an
+    interval as wide as they make it; the next search on the run goes on with it.
+    """
+
+    search_precision: Precision = PRECISIONS["coarse"]
+    front_precision: Precision = PRECISIONS["normal"]
+    batch_budget_s: float | None = None
+    total_budget_s: float | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class _Proposal:
     """A running trial and what is known of it so far."""
@@ -114,8 +134,7 @@ class Search:
         evaluator: Evaluator | None,
         timing: Timing | None,
         observer: Observer,
-        search_precision: Precision = PRECISIONS["coarse"],
-        front_precision: Precision = PRECISIONS["normal"],
+        timing_plan: TimingPlan,
     ) -> None:
         self._store = store
         self._study = study
@@ -124,8 +143,8 @@ class Search:
         self._evaluator = evaluator
         self._timing = timing
         self._observer = observer
-        self._search_precision = search_precision
-        self._front_precision = front_precision
+        self._plan = timing_plan
+        self._timing_s = 0.0
         self._roles = {
             reference_architecture(settings).arch_id: Role.SQUEEZEBERT_RULE,
             space.teacher.arch_id: Role.DENSE_TEACHER,
@@ -254,11 +273,14 @@ class Search:
         return True
 
     def _measure(self, batch: list[_Proposal], timing: Timing) -> list[_Proposal]:
+        start_s = time.monotonic()
         outcomes = timing.measure(
             [proposal.arch for proposal in batch],
-            precision=self._search_precision,
+            precision=self._plan.search_precision,
+            budget_s=self._plan.batch_budget_s,
             on_progress=self._observer.measured,
         )
+        self._timing_s += time.monotonic() - start_s
         measured = []
         for proposal in batch:
             outcome = outcomes[proposal.arch.arch_id]
@@ -305,10 +327,18 @@ class Search:
             run = load_run(self._store, self._study.study_name)
             wanted = {trial.architecture.arch_id: trial.architecture for trial in self._worth_refining(run.trials)}
             missing = [arch for arch_id, arch in wanted.items() if arch_id not in refined]
-            if not missing:
+            left_s = None if self._plan.total_budget_s is None else self._plan.total_budget_s - self._timing_s
+            if not missing or (left_s is not None and left_s < MIN_FRONT_BUDGET_S):
                 return
-            self._observer.refining(len(missing), self._front_precision)
-            self._timing.measure(missing, precision=self._front_precision, on_progress=self._observer.measured)
+            start_s = time.monotonic()
+            self._observer.refining(len(missing), self._plan.front_precision)
+            self._timing.measure(
+                missing,
+                precision=self._plan.front_precision,
+                budget_s=left_s,
+                on_progress=self._observer.measured,
+            )
+            self._timing_s += time.monotonic() - start_s
             refined |= {arch.arch_id for arch in missing}
 
     def _worth_refining(self, trials: Sequence[Trial]) -> list[Trial]:

@@ -13,7 +13,7 @@ from device_lab.runner.weights import find_generated_weights
 from nas.cost import model_cost
 from nas.records import Objective, Role, Score
 from nas.runs import SearchRequest, SearchSettings, open_study
-from nas.search import Search
+from nas.search import Search, TimingPlan
 from nas.store import Store
 from nas.timed_models import TimedModels
 from nas.timing import Timer
@@ -23,6 +23,7 @@ from search_spaces.space import make_space
 
 TEACHER = dense_encoder(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
 SEQUENCE_LENGTH = 8
+DEFAULT_PLAN = TimingPlan()
 
 
 class FormulaEvaluator:
@@ -128,6 +129,7 @@ def make_search(
     evaluator: FormulaEvaluator | None = None,
     device: SizeDevice | None = None,
     listener: Listener | None = None,
+    timing_plan: TimingPlan = DEFAULT_PLAN,
 ) -> Search:
     """Put a search together with the stand-ins where none is given."""
     request = request or SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH)
@@ -160,4 +162,5 @@ def make_search(
         evaluator=evaluator if Objective.ACCURACY in request.objectives else None,
         timing=timer if is_timed else None,
         observer=listener or Listener(),
+        timing_plan=timing_plan,
     )

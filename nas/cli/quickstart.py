@@ -11,7 +11,10 @@ from nas.cli.options import DEFAULT_RUNS_FOLDER, RunsFolder
 from nas.cli.search import Place, run_search
 
 RUN_NAME = "quickstart"
-DEFAULT_NUM_TRIALS = 16
+DEFAULT_NUM_TRIALS = 12
+# A laptop with other work may never settle; a first try should end all the same. `nas search` has no such bounds.
+BATCH_BUDGET_S = 30.0
+TOTAL_BUDGET_S = 100.0
 
 
 def quickstart(
@@ -30,7 +33,13 @@ def quickstart(
     from nas.cli.show import show
 
     given = {"task": "embedded-subj", "sequence_length": 64}
-    place = Place(runs_folder=runs_folder, storage=None, train_device="cpu")
+    place = Place(
+        runs_folder=runs_folder,
+        storage=None,
+        train_device="cpu",
+        batch_budget_s=BATCH_BUDGET_S,
+        total_budget_s=TOTAL_BUDGET_S,
+    )
     run_search(RUN_NAME, given, num_trials=trials, place=place)
     show(RUN_NAME, runs_folder=runs_folder)
     report(RUN_NAME, runs_folder=runs_folder)

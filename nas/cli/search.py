@@ -86,7 +86,7 @@ class Place:
     train_device: str
     unqualified: bool = False
     batch_budget_s: float | None = None
-    front_budget_s: float | None = None
+    total_budget_s: float | None = None
 
 
 def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place) -> None:
@@ -134,7 +134,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
                 device=device,
                 cold_baseline_ns=cold_baseline_ns,
                 observer=TerminalObserver(progress, num_trials=num_trials),
-                timing_plan=TimingPlan(batch_budget_s=place.batch_budget_s, front_budget_s=place.front_budget_s),
+                timing_plan=TimingPlan(batch_budget_s=place.batch_budget_s, total_budget_s=place.total_budget_s),
                 on_teacher_step=lambda step, num_steps: progress.update(
                     teacher_task, description="training the teacher", completed=step, total=num_steps
                 ),

@@ -14,6 +14,7 @@ from nas.errors import NonFiniteLossError, SettingsError, StoreError
 from nas.records import Objective, Role, Run, TrialState
 from nas.runs import SearchRequest, load_run
 from nas.samplers import SAMPLERS
+from nas.search import TimingPlan
 from nas.store import Store, sqlite_url
 from search_spaces.architecture import Architecture
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
@@ -163,6 +164,29 @@ def test_the_front_and_the_references_are_measured_precisely(store: Store, tmp_p
     assert fine[0]
     assert fine[1]
     assert 2 <= sum(fine.values()) < 10
+
+
+def test_a_used_up_timing_budget_ends_the_run_without_the_precise_measurements(store: Store, tmp_path: Path) -> None:
+    listener = Listener()
+
+    make_search(store, tmp_path, listener=listener, timing_plan=TimingPlan(total_budget_s=0.0)).run(5)
+
+    assert listener.refined == []
+    assert len(listener.values) == 5
+    make_search(store, tmp_path, listener=listener).run(5)
+    assert listener.refined != []
+
+
+def test_what_a_batch_budget_cut_short_is_measured_on_by_the_next_search(store: Store, tmp_path: Path) -> None:
+    plan = TimingPlan(batch_budget_s=0.0, total_budget_s=0.0)
+    make_search(store, tmp_path, run="short", timing_plan=plan).run(4)
+    cut = load_run(store, "short")
+
+    make_search(store, tmp_path, run="again").run(4)
+
+    # One round is always run; it gives one block, which has no interval.
+    assert [trial.failure for trial in cut.trials] == ["the measurement ended with budget after 1 blocks"] * 4
+    assert all(trial.measurements for trial in load_run(store, "again").trials)
 
 
 def test_a_used_up_space_ends_the_search(store: Store, tmp_path: Path) -> None:
