@@ -9,7 +9,6 @@ so no clock that somebody sets matters.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -17,17 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from device_lab.adb import LAB_FOLDER, AdbDevice
 from device_lab.adb_connection import log_warning
 from device_lab.errors import DeviceBusyError, DeviceLabError, DeviceLostError
 from device_lab.host_lock import host_lock, lock_folder
 from device_lab.interrupts import deferred_interrupts
-from device_lab.phone_scripts import UNREADABLE, parse_pairs, run_script
+from device_lab.lease_state import LeaseState, is_alive, this_host_id
+from device_lab.phone_scripts import parse_pairs, run_script
 
 DURATION_S = 120
 """How long a lease lasts if nobody renews it."""
@@ -44,64 +42,6 @@ _LOSSES = {
     "rebooted": "it rebooted, and the lease ended with that",
     "expired": "the lease on it ran out",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseState:
-    """What a phone says about its current lease, ``"?"`` where it says nothing.
-
-    ``number`` is 0 before the first lease. ``expires`` and ``now`` are seconds
-    since the phone started, as text.
-    """
-
-    number: int
-    now: str
-    boot_id: str
-    is_released: bool
-    expires: str
-    host: str
-    host_id: str
-    process_id: str
-    since: str
-    lease_boot_id: str
-
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """Read what ``hold.sh look`` prints."""
-        pairs = parse_pairs(text)
-        number = pairs.get("number", "")
-        return cls(
-            number=int(number) if number.isdigit() else 0,
-            now=pairs.get("now", UNREADABLE),
-            boot_id=pairs.get("boot", UNREADABLE),
-            is_released=pairs.get("released") == "yes",
-            expires=pairs.get("expires", UNREADABLE),
-            host=pairs.get("host", UNREADABLE),
-            host_id=pairs.get("host_id", UNREADABLE),
-            process_id=pairs.get("process_id", UNREADABLE),
-            since=pairs.get("since", UNREADABLE),
-            lease_boot_id=pairs.get("boot_id", UNREADABLE),
-        )
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether its holder is written down, or there is none."""
-        return self.number == 0 or self.is_released or (self.lease_boot_id != UNREADABLE and self.expires.isdigit())
-
-    def is_free(self, *, host_id: str, is_alive: Callable[[int], bool]) -> bool:
-        """Return whether the phone may be taken.
-
-        Args:
-            host_id: This machine, see `this_host_id`.
-            is_alive: Tells whether a process of this machine still runs.
-        """
-        if self.number == 0 or self.is_released or not self.is_complete:
-            return True
-        if UNREADABLE not in (self.boot_id, self.lease_boot_id) and self.boot_id != self.lease_boot_id:
-            return True
-        if self.host_id == host_id and self.process_id.isdigit() and not is_alive(int(self.process_id)):
-            return True
-        return self.now.isdigit() and int(self.now) >= int(self.expires)
 
 
 class Lease:
@@ -126,7 +66,7 @@ class Lease:
             DeviceLabError: See `device_lab.adb.AdbDevice.run`.
         """
         state = self._look()
-        if not state.is_free(host_id=this_host_id(), is_alive=_is_alive):
+        if not state.is_free(host_id=this_host_id(), is_alive=is_alive):
             raise self._busy(state)
         self._may_hold = True
         # Not twice: a second attempt would find the phone held, by the first.
@@ -240,22 +180,3 @@ def lease(
         finally:
             with deferred_interrupts():
                 held.release()
-
-
-def this_host_id() -> str:
-    """Return a name of this machine, as far as process ids mean the same on it: since it started, in this container."""
-    parts = [os.uname().nodename]
-    with contextlib.suppress(OSError):  # where there is no Linux
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-
-
-def _is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

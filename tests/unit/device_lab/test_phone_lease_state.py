@@ -10,7 +10,7 @@ import pytest
 from device_lab.errors import DeviceBusyError
 from device_lab.host_lock import host_lock
 from device_lab.interrupts import deferred_interrupts
-from device_lab.lease import LeaseState
+from device_lab.lease_state import LeaseState
 
 HELD = {
     "now": "1000",
