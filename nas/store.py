@@ -45,11 +45,11 @@ class Store:
         with self.errors():
             self.optuna_storage = OptunaStorage(url)
             self._engine = self.optuna_storage.engine
-            tables.METADATA.create_all(self._engine)
+            _create_tables(self._engine)
             with self._engine.begin() as connection:
                 version = connection.execute(sa.select(tables.schema.c.version)).scalar()
                 if version is None:
-                    connection.execute(sa.insert(tables.schema).values(version=SCHEMA_VERSION))
+                    _insert_new(connection, tables.schema, [{"version": SCHEMA_VERSION}])
         if version not in (None, SCHEMA_VERSION):
             raise StoreError(
                 f"store {self._name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
@@ -220,6 +220,19 @@ def is_unfinished(measurement: Measurement) -> bool:
 def settings_key(settings: RunSettings) -> str:
     """Return the one form of run settings that rows are found by."""
     return json.dumps(to_document(settings), sort_keys=True)
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    """Make the tables that are missing; another process that opens the same new store may be faster with some."""
+    num_tries = 1 + len(tables.METADATA.tables)
+    for attempt in range(num_tries):
+        try:
+            tables.METADATA.create_all(engine)
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
+            if "already exists" not in str(error) or attempt == num_tries - 1:
+                raise
+        else:
+            break
 
 
 def _may_go_on(document: str, blocks: list[dict[str, Any]]) -> bool:
