@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.console import stdout
-from nas.cli.options import DEFAULT_RUNS_FOLDER, RunsFolder
+from nas.cli.console import stderr
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder
 from nas.cli.search import Place, run_search
 
 RUN_NAME = "quickstart"
@@ -21,6 +21,7 @@ def quickstart(
     *,
     trials: Annotated[int, typer.Option(min=2, help="distinct architectures")] = DEFAULT_NUM_TRIALS,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
+    as_json: AsJson = False,
 ) -> None:
     """Train a small teacher on the embedded SUBJ task, search around it, time on this machine, report.
 
@@ -29,8 +30,8 @@ def quickstart(
 
     Example: nas quickstart
     """
-    from nas.cli.report import report
-    from nas.cli.show import show
+    from nas.cli.front import print_front
+    from reports.write import write_report
 
     given = {"task": "embedded-subj", "sequence_length": 64}
     place = Place(
@@ -40,7 +41,9 @@ def quickstart(
         batch_budget_s=BATCH_BUDGET_S,
         total_budget_s=TOTAL_BUDGET_S,
     )
-    run_search(RUN_NAME, given, num_trials=trials, place=place)
-    show(RUN_NAME, runs_folder=runs_folder)
-    report(RUN_NAME, runs_folder=runs_folder)
-    stdout.print(f"more trials: nas search {RUN_NAME} --trials {2 * trials}", markup=False)
+    run = run_search(RUN_NAME, given, num_trials=trials, place=place)
+    with stderr.status("writing the report"):
+        files = write_report(run, runs_folder / RUN_NAME / "report")
+    print_front(run, as_json=as_json)
+    stderr.print(f"report: {files.html}", markup=False)
+    stderr.print(f"more trials: nas search {RUN_NAME} --trials {2 * trials}", markup=False)

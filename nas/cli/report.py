@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.console import print_json, stdout
+from nas.cli.console import print_json, stderr, stdout
 from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
 
 
@@ -28,7 +28,9 @@ def report(
     from reports.write import write_report
 
     with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
-        files = write_report(load_run(store, run), output or runs_folder / run / "report")
+        loaded = load_run(store, run)
+    with stderr.status("writing the report"):
+        files = write_report(loaded, output or runs_folder / run / "report")
     if as_json:
         print_json({"html": str(files.html), "folder": str(files.folder)})
     else:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.console import stderr
-from nas.cli.options import DEFAULT_RUNS_FOLDER, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
 
 if TYPE_CHECKING:
-    from nas.records import Objective
+    from nas.records import Objective, Run
     from nas.runs import SearchRequest
 
 DEFAULT_NUM_TRIALS = 40
@@ -46,6 +46,7 @@ def search(
     unqualified: Annotated[bool, typer.Option("--unqualified", help="time on a phone that has no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
+    as_json: AsJson = False,
 ) -> None:
     """Search the space for networks on the accuracy-latency front, or go on with a run.
 
@@ -54,6 +55,8 @@ def search(
 
     Example: nas search first --space grouped --trials 30
     """
+    from nas.cli.front import print_front
+
     flags = {
         "space": space,
         "task": task,
@@ -71,7 +74,9 @@ def search(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     place = Place(runs_folder=runs_folder, storage=storage, train_device=train_device, unqualified=unqualified)
-    run_search(run, given, num_trials=trials, place=place)
+    finished = run_search(run, given, num_trials=trials, place=place)
+    print_front(finished, as_json=as_json)
+    stderr.print(f"next: nas report {run}, nas show {run}", markup=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +94,8 @@ class Place:
     total_budget_s: float | None = None
 
 
-def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place) -> None:
-    """Search until the run has ``num_trials`` distinct architectures.
+def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place) -> Run:
+    """Search until the run has ``num_trials`` distinct architectures, and return it.
 
     Args:
         run: Name of the run.
@@ -106,7 +111,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
     from nas.cli.progress import TerminalObserver, show_progress
     from nas.cli.stores import check_run_name, open_store
     from nas.records import Objective
-    from nas.runs import hold_run
+    from nas.runs import hold_run, load_run
     from nas.search import TimingPlan
 
     check_run_name(run)
@@ -141,6 +146,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
             )
             progress.remove_task(teacher_task)
             prepared.run(num_trials)
+            return load_run(store, run)
     except KeyboardInterrupt:
         stderr.print(f"stopped; nothing is lost. To go on: nas search {run}", markup=False)
         raise typer.Exit(130) from None
