@@ -9,27 +9,26 @@ is proposed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 
-from device_lab.errors import DeviceLabError
-from device_lab.measurement import Measurement, Precision
-from device_lab.protocol import Progress
-from device_lab.statistics import PRECISIONS, kept_blocks, ratio_interval
+from device_lab.measurement import Measurement
+from device_lab.statistics import kept_blocks, ratio_interval
 from nas.accuracy import Evaluator
 from nas.cost import model_cost
 from nas.documents import to_document
 from nas.errors import NasError
+from nas.observer import Observer
 from nas.records import Objective, Role, Score, Trial, TrialState
 from nas.runs import INTERRUPTED, NOTE_KEY, SearchSettings, TrialNote, load_run, read_note, reference_architecture
 from nas.samplers import make_sampler
 from nas.store import Store
+from nas.timing import Timing, TimingPlan
 from reports.front import non_dominated
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidArchitectureError
@@ -45,69 +44,6 @@ MAX_REPEATS = 100
 MIN_BLOCKS = 2
 # Less is not worth a session.
 MIN_FRONT_BUDGET_S = 15.0
-
-
-class Timing(Protocol):
-    """Measures architectures against the run's reference."""
-
-    def measure(
-        self,
-        archs: Sequence[Architecture],
-        *,
-        precision: Precision,
-        budget_s: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> dict[str, Measurement | DeviceLabError]:
-        """Return a measurement, or the error that ended it, by ``arch_id``; ``budget_s`` bounds the session."""
-        ...
-
-
-class Observer(Protocol):
-    """Hears how a search goes on."""
-
-    def resumed(self, num_known: int) -> None:
-        """The run was opened; it has this many architectures already."""
-        ...
-
-    def proposed(self, number: int, role: Role) -> None:
-        """A trial got its architecture."""
-        ...
-
-    def trained(self, number: int, step: int, num_steps: int) -> None:
-        """A step of a trial's training is done."""
-        ...
-
-    def measured(self, progress: Progress) -> None:
-        """A round of measuring is done."""
-        ...
-
-    def finished(self, number: int, values: dict[Objective, float]) -> None:
-        """A trial has its values."""
-        ...
-
-    def failed(self, number: int, reason: str) -> None:
-        """A trial failed; the search goes on."""
-        ...
-
-    def refining(self, num_architectures: int, precision: Precision) -> None:
-        """The members of the front are about to be measured again, more precisely."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimingPlan:
-    """How precisely a search times, and how long it may take where a device does not settle.
-
-    ``batch_budget_s`` bounds the session of one batch, ``total_budget_s`` all
-    sessions of one `Search.run`; the front is measured again with what is left
-    of it. A measurement that ran out of its budget keeps its blocks and an
-    interval as wide as they make it; the next search on the run goes on with it.
-    """
-
-    search_precision: Precision = PRECISIONS["coarse"]
-    front_precision: Precision = PRECISIONS["normal"]
-    batch_budget_s: float | None = None
-    total_budget_s: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)

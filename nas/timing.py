@@ -7,6 +7,8 @@ with made up ones; see `nas.timed_models`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -14,9 +16,41 @@ from device_lab.device import Clock, Device
 from device_lab.errors import DeviceLabError
 from device_lab.measurement import Block, Measurement, Precision, RunSettings
 from device_lab.protocol import Progress, measure
+from device_lab.statistics import PRECISIONS
 from nas.store import Store, is_unfinished
 from nas.timed_models import TimedModels
 from search_spaces.architecture import Architecture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingPlan:
+    """How precisely a search times, and how long it may take where a device does not settle.
+
+    ``batch_budget_s`` bounds the session of one batch, ``total_budget_s`` all
+    sessions of one `Search.run`; the front is measured again with what is left
+    of it. A measurement that ran out of its budget keeps its blocks and an
+    interval as wide as they make it; the next search on the run goes on with it.
+    """
+
+    search_precision: Precision = PRECISIONS["coarse"]
+    front_precision: Precision = PRECISIONS["normal"]
+    batch_budget_s: float | None = None
+    total_budget_s: float | None = None
+
+
+class Timing(Protocol):
+    """Measures architectures against the run's reference."""
+
+    def measure(
+        self,
+        archs: Sequence[Architecture],
+        *,
+        precision: Precision,
+        budget_s: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> dict[str, Measurement | DeviceLabError]:
+        """Return a measurement, or the error that ended it, by ``arch_id``; ``budget_s`` bounds the session."""
+        ...
 
 
 def device_settings(device: Device, *, num_threads: int, sequence_length: int) -> RunSettings:

@@ -13,10 +13,10 @@ from device_lab.runner.weights import find_generated_weights
 from nas.cost import model_cost
 from nas.records import Objective, Role, Score
 from nas.runs import SearchRequest, SearchSettings, open_study
-from nas.search import Search, TimingPlan
+from nas.search import Search
 from nas.store import Store
 from nas.timed_models import TimedModels
-from nas.timing import Timer
+from nas.timing import Timer, TimingPlan
 from search_spaces.architecture import Architecture
 from search_spaces.reference import dense_encoder, squeezebert_rule
 from search_spaces.space import make_space
@@ -90,7 +90,7 @@ class SizeDevice:
 
 
 class Listener:
-    """Remembers what a search said. See `nas.search.Observer`."""
+    """Remembers what a search said. See `nas.observer.Observer`."""
 
     def __init__(self) -> None:
         self.num_known = -1

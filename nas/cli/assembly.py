@@ -17,16 +17,17 @@ from nas.cli.lanes import StopSignal
 from nas.cli.places import ALL, DeviceChoice, announce, chosen_devices
 from nas.cli.stores import ARTIFACTS_FOLDER
 from nas.errors import SettingsError
+from nas.observer import Observer
 from nas.records import Objective
 from nas.runs import SearchRequest, SearchSettings, open_study
 from nas.samplers import check_sampler
-from nas.search import Observer, Search, TimingPlan, check_space
+from nas.search import Search, check_space
 from nas.store import Store
 from nas.tasks import load_task
 from nas.teacher import Teacher, prepare_teacher
 from nas.teacher_plans import teacher_plan
 from nas.timed_models import TimedModels
-from nas.timing import Timer
+from nas.timing import Timer, TimingPlan
 from nas.tokens import TokenizedTask, tokenize_task
 from nas.training import OnStep
 from search_spaces.reference import squeezebert_rule

@@ -26,7 +26,7 @@ _ROLE_NAMES = {
 
 
 class TerminalObserver:
-    """Shows a search on standard error. See `nas.search.Observer`."""
+    """Shows a search on standard error. See `nas.observer.Observer`."""
 
     def __init__(self, progress: Progress, *, num_trials: int) -> None:
         self._progress = progress
@@ -34,40 +34,40 @@ class TerminalObserver:
         self._roles: dict[int, Role] = {}
 
     def resumed(self, num_known: int) -> None:
-        """Count what an earlier process did. See `nas.search.Observer.resumed`."""
+        """Count what an earlier process did. See `nas.observer.Observer.resumed`."""
         if num_known:
             self._progress.console.print(f"resuming: {num_known} architectures are known", markup=False)
         self._progress.update(self._task, completed=num_known)
 
     def proposed(self, number: int, role: Role) -> None:
-        """Note the role of a trial. See `nas.search.Observer.proposed`."""
+        """Note the role of a trial. See `nas.observer.Observer.proposed`."""
         self._roles[number] = role
 
     def trained(self, number: int, step: int, num_steps: int) -> None:
-        """Show a training step. See `nas.search.Observer.trained`."""
+        """Show a training step. See `nas.observer.Observer.trained`."""
         self._describe(f"trial {number}: training {step}/{num_steps}")
 
     def measured(self, progress: MeasuringProgress) -> None:
-        """Show a round of measuring. See `nas.search.Observer.measured`."""
+        """Show a round of measuring. See `nas.observer.Observer.measured`."""
         if progress.is_cooling:
             self._describe("cooling down")
         else:
             self._describe(f"timing: block {progress.num_blocks}, ±{progress.half_width:.1%}")
 
     def finished(self, number: int, values: dict[Objective, float]) -> None:
-        """Print a trial's values. See `nas.search.Observer.finished`."""
+        """Print a trial's values. See `nas.observer.Observer.finished`."""
         shown = ", ".join(_value_text(objective, value) for objective, value in values.items())
         role = _ROLE_NAMES[self._roles.get(number, Role.CANDIDATE)]
         self._progress.console.print(f"trial {number:>3}: {shown}{role}", markup=False)
         self._progress.advance(self._task)
 
     def failed(self, number: int, reason: str) -> None:
-        """Print why a trial failed. See `nas.search.Observer.failed`."""
+        """Print why a trial failed. See `nas.observer.Observer.failed`."""
         self._progress.console.print(f"trial {number:>3}: failed: {reason}", markup=False)
         self._progress.advance(self._task)
 
     def refining(self, num_architectures: int, precision: Precision) -> None:
-        """Say that the front is measured again. See `nas.search.Observer.refining`."""
+        """Say that the front is measured again. See `nas.observer.Observer.refining`."""
         self._progress.console.print(
             f"timing {num_architectures} networks of the front again, to ±{precision.goal:.0%}", markup=False
         )

@@ -81,7 +81,7 @@ def search(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run is kept, what it trains on, and how long its timing may take; see `nas.search.TimingPlan`.
+    """Where a run is kept, what it trains on, and how long its timing may take; see `nas.timing.TimingPlan`.
 
     ``unqualified``: a phone needs no certificate.
     """
@@ -112,7 +112,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
     from nas.cli.stores import check_run_name, open_store
     from nas.records import Objective
     from nas.runs import hold_run, load_run
-    from nas.search import TimingPlan
+    from nas.timing import TimingPlan
 
     check_run_name(run)
     try:

@@ -14,8 +14,8 @@ from nas.errors import NonFiniteLossError, SettingsError, StoreError
 from nas.records import Objective, Role, Run, TrialState
 from nas.runs import SearchRequest, load_run
 from nas.samplers import SAMPLERS
-from nas.search import TimingPlan
 from nas.store import Store, sqlite_url
+from nas.timing import TimingPlan
 from search_spaces.architecture import Architecture
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
 

@@ -61,7 +61,9 @@ def test_no_blocks_are_refused() -> None:
 
 
 def test_heads_that_do_not_divide_a_dense_encoder_are_named() -> None:
-    with pytest.raises(InvalidArchitectureError, match=r"num_attention_heads=5 must be a .* divisor of hidden_size=768"):
+    with pytest.raises(
+        InvalidArchitectureError, match=r"num_attention_heads=5 must be a .* divisor of hidden_size=768"
+    ):
         dense_encoder(hidden_size=768, num_hidden_layers=1, num_attention_heads=5, intermediate_size=3072)
 
 

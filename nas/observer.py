@@ -1,0 +1,41 @@
+"""The seam between a search and whoever watches it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from device_lab.measurement import Precision
+from device_lab.protocol import Progress
+from nas.records import Objective, Role
+
+
+class Observer(Protocol):
+    """Hears how a search goes on."""
+
+    def resumed(self, num_known: int) -> None:
+        """The run was opened; it has this many architectures already."""
+        ...
+
+    def proposed(self, number: int, role: Role) -> None:
+        """A trial got its architecture."""
+        ...
+
+    def trained(self, number: int, step: int, num_steps: int) -> None:
+        """A step of a trial's training is done."""
+        ...
+
+    def measured(self, progress: Progress) -> None:
+        """A round of measuring is done."""
+        ...
+
+    def finished(self, number: int, values: dict[Objective, float]) -> None:
+        """A trial has its values."""
+        ...
+
+    def failed(self, number: int, reason: str) -> None:
+        """A trial failed; the search goes on."""
+        ...
+
+    def refining(self, num_architectures: int, precision: Precision) -> None:
+        """The members of the front are about to be measured again, more precisely."""
+        ...
