@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from device_lab.adb import LAB_FOLDER
+from device_lab.adb_command import parse_free_bytes
 from device_lab.errors import (
     CommandTimeoutError,
     DeviceFullError,
@@ -38,7 +39,6 @@ MAX_BUNDLES = 4
 UNPINNED = "all"
 _QUESTION_TIMEOUT_S = 30.0
 _UNPACK_TIMEOUT_S = 120.0
-_NO_SPACE = "No space left on device"
 # Killed from outside, as Android's low-memory killer does.
 _KILLED = 137
 _MEMORY_MARKS = ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
@@ -137,6 +137,7 @@ class PhoneDevice:
         if is_there.text == "yes":
             return folder
         archive = adb.push_cached(self._bundle.archive)
+        self._require_space(archive)
         part = f"{folder}.part-{secrets.token_hex(4)}"
         script = (
             f"rm -rf {BUNDLES_FOLDER}/*.part-*; mkdir -p {part}\n"
@@ -147,15 +148,24 @@ class PhoneDevice:
         try:
             adb.run(script, timeout_s=_UNPACK_TIMEOUT_S)
         except RemoteCommandError as error:
-            if _NO_SPACE.encode() in error.stderr:
-                size_bytes = self._bundle.archive.stat().st_size
-                raise DeviceFullError(
-                    serial=self.info.device_id, path=str(folder), needed_bytes=size_bytes, free_bytes=None
-                ) from error
             raise TransferError(
-                serial=self.info.device_id, path=str(folder), seen="the bundle could not be unpacked"
+                serial=self.info.device_id, path=str(folder), seen=f"cannot unpack the runner: {_last_line(error)}"
             ) from error
         return folder
+
+    def _require_space(self, archive: PurePosixPath) -> None:
+        """Ask for the space of what is in the archive; without it the archive goes, too."""
+        adb = self._held.adb
+        size_bytes = self._bundle.archive.stat().st_size
+        free = adb.run(
+            f"mkdir -p {BUNDLES_FOLDER} && df -k {BUNDLES_FOLDER}", timeout_s=_QUESTION_TIMEOUT_S, retry=True
+        )
+        free_bytes = parse_free_bytes(free.text)
+        if free_bytes < size_bytes:
+            adb.run(f"rm -f {archive}", timeout_s=_QUESTION_TIMEOUT_S, retry=True)
+            raise DeviceFullError(
+                serial=self.info.device_id, path=str(BUNDLES_FOLDER), needed_bytes=size_bytes, free_bytes=free_bytes
+            )
 
     def _find_mask(self) -> int | None:
         if self.info.backend is not Backend.DEVICE:
@@ -221,9 +231,13 @@ def fastest_cores(clocks_khz: Mapping[int, int], *, num_threads: int) -> int | N
     return sum(1 << core for core in cores)
 
 
+def _last_line(error: RemoteCommandError) -> str:
+    lines = error.stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
+
+
 def _failure(model: ModelFile, error: RemoteCommandError) -> RunnerFailedError:
-    text = error.stderr.decode(errors="replace").strip()
-    last_line = text.splitlines()[-1] if text else "no output"
-    if error.exit_status == _KILLED or any(mark in text for mark in _MEMORY_MARKS):
+    last_line = _last_line(error)
+    if error.exit_status == _KILLED or any(mark.encode() in error.stderr for mark in _MEMORY_MARKS):
         return OutOfMemoryError(f"{model.path.name}: the runner ran out of memory: {last_line}")
     return RunnerFailedError(f"{model.path.name}: the runner exited with {error.exit_status}: {last_line}")

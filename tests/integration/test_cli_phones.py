@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +16,16 @@ import pytest
 from device_lab.measurement import Block, ModelFile
 from device_lab.virtual_phone.launch import VirtualPhone, start_virtual_phone
 from device_lab.virtual_phone.options import PhoneOptions
-from nas.store import Store, sqlite_url
+from nas.store import Store
 from nas.timed_models import TimedModels
-from search_spaces.architecture import Architecture
-from search_spaces.reference import dense_encoder, squeezebert_rule
-from tests.command_line import CommandLine, Finished
+from tests.command_line import CommandLine
+from tests.phone_commands import DENSE, RULE, SEQUENCE_LENGTH, Nas, num_saved, only_model, stored_measurements, wait_for
 from tests.runner_bundles import require_bundle
 from tests.scripted_runners import write_runner
 from tests.virtual_phones import is_left_running, needs_namespaces
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
-DENSE = dense_encoder(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
-RULE = squeezebert_rule(DENSE)
-SEQUENCE_LENGTH = 8
 SERIALS = ("FIRST", "SECOND")
 # Constant times settle at the first look.
 NUM_BLOCKS = 5
@@ -77,43 +70,9 @@ def models(tmp_path: Path) -> dict[int, ModelFile]:
     return {1_000_000: timed.export(RULE), 2_000_000: timed.export(DENSE)}
 
 
-class Nas:
-    """The program, with the arguments all these tests share."""
-
-    def __init__(self, command_line: CommandLine, folder: Path) -> None:
-        self.command_line = command_line
-        self.folder = folder
-        for name, arch in (("dense", DENSE), ("rule", RULE)):
-            (folder / f"{name}.json").write_text(arch.to_json())
-
-    def arguments(self, verb: str, *arguments: str) -> tuple[str, ...]:
-        models = (str(self.folder / "dense.json"),) if verb == "measure" else ()
-        shared = ("--against", str(self.folder / "rule.json"), "--sequence-length", str(SEQUENCE_LENGTH))
-        return (verb, *models, *shared, "--precision", "coarse", *arguments)
-
-    def __call__(self, verb: str, *arguments: str) -> Finished:
-        return self.command_line.in_folder(*self.arguments(verb, *arguments))
-
-    def measure(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        """Measure and return what is said about each device, by its name."""
-        finished = self("measure", "--json", *arguments)
-        assert finished.code == code, finished
-        return {document["name"]: document for document in json.loads(finished.stdout)}
-
-    @property
-    def store(self) -> Store:
-        return Store(sqlite_url(self.command_line.runs_folder / "measurements" / "store.db"))
-
-
 @pytest.fixture
 def nas(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Nas:
     return Nas(CommandLine(capsys, tmp_path / "runs"), tmp_path)
-
-
-def only_model(document: dict[str, Any]) -> dict[str, Any]:
-    (model,) = document["models"].values()
-    assert isinstance(model, dict)
-    return model
 
 
 def test_two_virtual_phones_measure_at_once_with_the_real_engine(
@@ -138,29 +97,6 @@ def test_two_virtual_phones_measure_at_once_with_the_real_engine(
         assert len(stored) == model["num_blocks"] >= NUM_BLOCKS
         with_blocks |= {block.candidate.run_id for block in stored}
     assert len(with_blocks) == sum(only_model(document)["num_blocks"] for document in results.values())
-
-
-def stored_measurements(nas: Nas, device_id: str, arch: Architecture = DENSE) -> list[tuple[Block, ...]]:
-    """The blocks of each finished measurement of a device, whatever executed the models."""
-    import sqlalchemy as sa
-
-    from device_lab.measurement import RunSettings
-    from nas import tables
-    from nas.documents import from_document
-
-    store = nas.store
-    with store.connection() as connection:
-        rows = connection.execute(sa.select(tables.measurements.c.settings).filter_by(device_id=device_id)).all()
-    found = []
-    for settings in {row.settings for row in rows}:
-        measured = store.find_measurements(
-            device_id=device_id,
-            settings=from_document(RunSettings, json.loads(settings)),
-            reference_arch_id=RULE.arch_id,
-        )
-        found += [measurement.blocks for measurement in measured.get(arch.arch_id, ())]
-    store.close()
-    return found
 
 
 def test_a_program_of_the_users_own_takes_the_place_of_a_bundle(
@@ -415,25 +351,6 @@ def test_ctrl_c_keeps_blocks_gives_the_phones_back_and_exits_with_130(
         runner_now = ("--runner", str(runner), "--unqualified")
         resumed = only_model(nas.measure("--device", phone.address, *runner_now)[phone.options.serial])
         assert resumed["num_blocks"] == NUM_BLOCKS >= before
-
-
-def num_saved(nas: Nas, serial: str) -> int:
-    """Blocks of a device in the store, of whatever measurement; looked at from outside, while it is written."""
-    path = nas.command_line.runs_folder / "measurements" / "store.db"
-    query = "SELECT count(*) FROM nas_blocks JOIN nas_measurements USING (measurement_id) WHERE device_id = ?"
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            return int(connection.execute(query, (serial,)).fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0  # not made yet
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        threading.Event().wait(0.2)
 
 
 def test_devices_lists_virtual_phones_labelled_as_such(nas: Nas) -> None:

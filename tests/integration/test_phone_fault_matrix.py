@@ -56,6 +56,7 @@ WHEN = {
     "pull": ("sha256sum /data", 1),
     "restore": (" release ", 1),
 }
+AT_ONCE = (Kind.REFUSE, Kind.FULL)
 # In the middle of the handshake or the file; in a command when its script has arrived and it runs.
 AFTER_BYTES = {"connect": 30, "push": 2000, "warm-up": 70, "block": 70, "pull": 2000, "restore": 70}
 
@@ -120,7 +121,7 @@ class FaultyRuns:
     def arm(self, stage: str, kind: Kind) -> None:
         """Have ``kind`` strike the next session in ``stage``."""
         at = {"connect": Stage.CONNECT, "push": Stage.PUSH, "pull": Stage.PULL}.get(stage, Stage.SHELL)
-        fault = Fault(kind=kind, stage=at, after_bytes=0 if kind is Kind.REFUSE else AFTER_BYTES[stage])
+        fault = Fault(kind=kind, stage=at, after_bytes=0 if kind in AT_ONCE else AFTER_BYTES[stage])
         mark, occasion = WHEN[stage]
         occasions = itertools.count(1)
 
@@ -249,4 +250,6 @@ def _cell(bench: Bench, faults: FaultyRuns, store: RecordingStore, *, stage: str
     bench.require_order()
     if stage == "block":
         assert kept, f"{where}: {told}"
+    assert kind is not Kind.FULL or told == "DeviceFullError", f"{where}: {told}"
+    assert stage != "connect" or told == "DeviceUnreachableError", f"{where}: {told}"
     return f"{len(kept)} {told}"
