@@ -76,12 +76,19 @@ look() {
 take() {
   number=$1 seen=$2 duration=$3
   shift 3
-  mkdir -p "$leases" && mkdir "$leases/$number" 2>/dev/null || return 0
-  {
+  mkdir -p "$leases" || return 1
+  if ! problem=$(mkdir "$leases/$number" 2>&1); then
+    [ -d "$leases/$number" ] && return 0
+    echo "$problem" >&2
+    return 1
+  fi
+  if ! {
     for line; do echo "$line"; done
     echo "boot_id=$(boot_id)"
-  } | write "$leases/$number/holder"
-  echo $(($(now) + duration)) | write "$leases/$number/expires"
+  } | write "$leases/$number/holder" || ! echo $(($(now) + duration)) | write "$leases/$number/expires"; then
+    rm -rf "${leases:?}/$number"
+    return 1
+  fi
   before=$leases/$((number - 1))
   if [ "$(highest)" != "$number" ] || { [ ! -e "$before/released" ] && [ "$(expiry "$before")" != "$seen" ]; }; then
     rm -rf "${leases:?}/$number"
@@ -111,7 +118,7 @@ renew() {
     return
   fi
   wanted=$(($(now) + $2))
-  [ "$(expiry "$folder")" -ge $wanted ] 2>/dev/null || echo $wanted | write "$folder/expires"
+  [ "$(expiry "$folder")" -ge $wanted ] 2>/dev/null || echo $wanted | write "$folder/expires" || return 1
   if [ "$leases/$(highest)" != "$folder" ]; then
     echo lost=taken
   elif [ -e "$folder/released" ]; then
@@ -147,7 +154,7 @@ prepare() {
   '' | *[!0-9]*) ;;
   *) [ "$sdk" -ge 30 ] && offered=yes ;;
   esac
-  way_back $offered | write "$folder/restore"
+  way_back $offered | write "$folder/restore" || return 1
   guard "$folder"
   if [ $offered = no ]; then
     echo fixed_performance=unsupported

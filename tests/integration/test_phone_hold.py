@@ -308,12 +308,11 @@ def test_of_many_that_ask_at_once_one_gets_the_phone(
             process.kill()
             process.wait()
     num_askers = 6
-    start = threading.Barrier(num_askers)
-    end = threading.Barrier(num_askers)
+    start, end = threading.Barrier(num_askers, timeout=60), threading.Barrier(num_askers, timeout=60)
 
     def ask(number: int) -> bool:
         # A home of its own, so that no lock on this machine stands between them.
-        with open_device(phone, silence_s=10.0) as device:
+        with open_device(phone, silence_s=20.0) as device:
             device.run("true", timeout_s=10)
             start.wait()
             try:
@@ -323,12 +322,26 @@ def test_of_many_that_ask_at_once_one_gets_the_phone(
             except DeviceBusyError:
                 end.wait()
                 return False
+            except DeviceLabError:
+                end.abort()
+                raise
 
     with ThreadPoolExecutor(max_workers=num_askers) as pool:
         outcomes = list(pool.map(ask, range(num_askers)))
 
     assert sum(outcomes) == 1
     assert hold_and_look(phone) == ("7", "true")
+
+
+def test_a_phone_that_cannot_note_its_lease_is_not_taken_for_busy(phone: VirtualPhone) -> None:
+    folder = phone.on_host("/data/local/tmp/pocketbert")
+    folder.mkdir()
+    (folder / "leases").touch()
+
+    with pytest.raises(RemoteCommandError, match=r"exited with 1: mkdir: .*leases"), hold_phone(attached(phone)):
+        pytest.fail("a lease that is nowhere written down")
+
+    assert settings(phone) == ("3", "false")
 
 
 def test_a_failed_command_is_not_the_end_of_the_lease(phone: VirtualPhone) -> None:
