@@ -53,6 +53,9 @@ _HOUSEKEEPING_S = 30.0
 # Reading a file back to hash it: slow flash and a slow sha256sum manage this much.
 _HASHED_BYTES_PER_S = 20e6
 _NO_SPACE = "No space left on device"
+# Nobody has written to it for that long, so whoever pushed it is gone. By the time of the last change, which only
+# the device's own clock sets; the time of the content is the pusher's.
+_STALE_PART_S = 3600
 
 _T = TypeVar("_T")
 
@@ -67,6 +70,7 @@ class AdbDevice:
         self._running: str | None = None
         self._orphans: dict[str, int | None] = {}
         self._verified: set[PurePosixPath] = set()
+        self._parts: set[PurePosixPath] = set()
 
     @property
     def serial(self) -> str:
@@ -259,6 +263,7 @@ class AdbDevice:
         part = remote.with_name(f"{remote.name}.part-{secrets.token_hex(4)}")
         self._require_space(local, remote)
         connection = self._connected()
+        self._parts.add(part)
         is_sent = False
         try:
             connection.push(local, part)
@@ -280,15 +285,24 @@ class AdbDevice:
             f'else rm -f {quoted}; echo "arrived with another digest" >&2; exit 1; fi'
         )
         self._run_for_file(finish, remote, size_bytes=local.stat().st_size)
+        self._parts.discard(part)
 
     def _require_space(self, local: Path, remote: PurePosixPath) -> None:
-        """Make the folder of ``remote``, sweep what earlier attempts left there, and ask for its free space."""
+        """Make the folder of ``remote``, sweep what pushes that failed left there, and ask for its free space.
+
+        Another process may be pushing the same file just now; its part is spared.
+        """
         folder, target = shlex.quote(str(remote.parent)), shlex.quote(str(remote))
+        own_parts = shlex.join(map(str, self._parts))
         report = self._run_for_file(
             f'if [ -d {target} ]; then echo "is a directory" >&2; exit 1; fi; '
-            f"mkdir -p {folder} && rm -f {target}.part-* && df -k {folder}",
+            f"mkdir -p {folder} || exit 1; rm -f {own_parts}; "
+            f'for part in {target}.part-*; do [ -f "$part" ] || continue; '
+            f'changed=$(stat -c %Z "$part") && [ $(($(date +%s) - changed)) -gt {_STALE_PART_S} ] && rm -f "$part"; '
+            f"done; df -k {folder}",
             remote,
         )
+        self._parts.clear()
         try:
             free_bytes = parse_free_bytes(report)
         except ValueError as error:

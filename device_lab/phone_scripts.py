@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from device_lab.adb import AdbDevice
-from device_lab.errors import DeviceFullError, TransferError
 
 UNREADABLE = "?"
 """Stands for what a phone does not say; never zero, never nothing."""
 
 _FOLDER = Path(__file__).with_name("scripts")
 _TIMEOUT_S = 30.0
-_NUM_PUSHES = 5
 
 
 def script_path(name: str) -> Path:
@@ -33,21 +31,9 @@ def run_script(adb: AdbDevice, name: str, *arguments: str, retry: bool) -> str:
     Raises:
         DeviceLabError: See `device_lab.adb.AdbDevice.run` and ``push_cached``.
     """
-    remote = _push(adb, script_path(name))
+    remote = adb.push_cached(script_path(name))
     words = " ".join(map(shlex.quote, ("sh", str(remote), *arguments)))
     return adb.run(words, timeout_s=_TIMEOUT_S, retry=retry).text
-
-
-def _push(adb: AdbDevice, script: Path) -> PurePosixPath:
-    """Put a script on a phone that others may be putting it on just now, since nobody holds the phone yet."""
-    for _ in range(_NUM_PUSHES - 1):
-        try:
-            return adb.push_cached(script)
-        except DeviceFullError:
-            raise
-        except TransferError:
-            continue  # another push swept away what had arrived; by now theirs may be there
-    return adb.push_cached(script)
 
 
 def parse_pairs(text: str) -> dict[str, str]:

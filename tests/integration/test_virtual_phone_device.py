@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 
 import pytest
 
 from device_lab.adb import LAB_FOLDER, AdbDevice
+from device_lab.adb_connection import AdbConnection
 from device_lab.errors import (
     CommandTimeoutError,
     DeviceFullError,
@@ -157,13 +158,63 @@ def test_a_file_survives_the_way_there_and_back(device: AdbDevice, tmp_path: Pat
     assert device.run("ls -A '/data/local/tmp/some where' | wc -l", timeout_s=10).text == "1"
 
 
-def test_a_push_replaces_a_file_and_sweeps_what_an_earlier_one_left(device: AdbDevice, tmp_path: Path) -> None:
+def test_a_push_replaces_a_file_and_sweeps_what_was_left_there_long_ago(
+    phone: VirtualPhone, device: AdbDevice, tmp_path: Path
+) -> None:
     (tmp_path / "f").write_text("new")
     device.run("cd /data/local/tmp; mkdir -p p; echo old >p/f; echo part >p/f.part-0123; echo other >p/g", timeout_s=10)
 
     device.push(tmp_path / "f", HOME / "p" / "f")
 
-    assert device.run("cd /data/local/tmp/p; cat f; ls | tr '\\n' ' '", timeout_s=10).text == "newf g "
+    listed = "cd /data/local/tmp/p; cat f; ls | tr '\\n' ' '"
+    assert device.run(listed, timeout_s=10).text == "newf f.part-0123 g "
+    phone.jump_clock(offset_s=3700)
+    try:
+        device.push(tmp_path / "f", HOME / "p" / "f")
+    finally:
+        phone.jump_clock(offset_s=0)
+    assert device.run(listed, timeout_s=10).text == "newf g "
+
+
+def test_a_push_sweeps_what_its_own_lost_connection_left(
+    device: AdbDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").write_text("whole")
+    push = AdbConnection.push
+    parts: list[PurePosixPath] = []
+
+    def push_and_lose(connection: AdbConnection, local: Path, remote: PurePosixPath) -> None:
+        push(connection, local, remote)
+        parts.append(remote)
+        if len(parts) == 1:
+            raise DeviceLostError(serial="VIRTUAL7", command="push f")
+
+    monkeypatch.setattr(AdbConnection, "push", push_and_lose)
+    device.push(tmp_path / "f", HOME / "lost" / "f")
+
+    assert len(set(parts)) == 2
+    assert device.run("cd /data/local/tmp/lost; cat f; ls", timeout_s=10).text == "wholef"
+
+
+def test_two_that_push_one_file_at_once_both_get_it_there(
+    phone: VirtualPhone, device: AdbDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "f").write_text("whole")
+    push = AdbConnection.push
+    parts: list[PurePosixPath] = []
+
+    def push_with_another(connection: AdbConnection, local: Path, remote: PurePosixPath) -> None:
+        push(connection, local, remote)
+        parts.append(remote)
+        if len(parts) == 1:  # all of the other push falls between arrival and check of this one
+            with open_device(phone, silence_s=20.0) as other:
+                other.push(tmp_path / "f", HOME / "twice" / "f")
+
+    monkeypatch.setattr(AdbConnection, "push", push_with_another)
+    device.push(tmp_path / "f", HOME / "twice" / "f")
+
+    assert len(set(parts)) == 2
+    assert device.run("cd /data/local/tmp/twice; cat f; ls", timeout_s=10).text == "wholef"
 
 
 def test_a_push_onto_a_folder_is_refused(device: AdbDevice, tmp_path: Path) -> None:
