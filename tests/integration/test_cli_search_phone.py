@@ -1,0 +1,89 @@
+"""A search that times on a phone: refused without a certificate, labelled with its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from device_lab.measurement import Backend
+from device_lab.virtual_phone.launch import VirtualPhone, start_virtual_phone
+from nas.cli.search import Place, run_search
+from nas.records import Objective
+from nas.runs import load_run
+from nas.store import Store, sqlite_url
+from tests.command_line import CommandLine
+from tests.runner_bundles import require_bundle
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch]
+
+
+@pytest.fixture(scope="module")
+def phone() -> Iterator[VirtualPhone]:
+    with start_virtual_phone() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("CACHE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{variable}_HOME", str(tmp_path / variable.lower()))
+    assert request.config.cache is not None
+    bundles = Path(request.config.cache.mkdir("bundles"))
+    require_bundle("onnxruntime", abi="x86_64", cache_folder=bundles)
+    monkeypatch.setattr("nas.cli.places.default_cache_folder", lambda: bundles)
+
+
+def test_a_search_times_on_a_phone_only_with_a_certificate_or_when_told_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, phone: VirtualPhone
+) -> None:
+    task = tmp_path / "task"
+    task.mkdir()
+    for name, count in (("train", 32), ("dev", 8)):
+        rows = [f"{'good' if i % 2 else 'bad'} film\t{i % 2}" for i in range(count)]
+        (task / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    nas = CommandLine(capsys, tmp_path / "runs")
+    asked = ("search", "first", "--task-dir", str(task), "--space", "staged", "--objectives", "latency,macs")
+    place = ("--sequence-length", "8", "--device", phone.address, "--trials", "2")
+
+    refused = nas.in_folder(*asked, *place).error
+    # As the verb does, but with a bound on the time a busy machine may take to settle.
+    run_search(
+        "first",
+        {
+            "task_dir": str(task),
+            "space": "staged",
+            "objectives": (Objective.LATENCY, Objective.MACS),
+            "sequence_length": 8,
+            "device": phone.address,
+        },
+        num_trials=2,
+        place=Place(
+            runs_folder=tmp_path / "runs",
+            storage=None,
+            train_device="cpu",
+            unqualified=True,
+            batch_budget_s=20.0,
+            total_budget_s=25.0,
+        ),
+    )
+
+    assert "VIRTUAL0 has no certificate" in refused
+    assert "run `nas qualify --device VIRTUAL0 --teacher small --sequence-length 8 --runs-folder" in refused
+    store = Store(sqlite_url(tmp_path / "runs" / "first" / "store.db"))
+    run = load_run(store, "first")
+    store.close()
+    assert run.device is not None
+    assert run.device.backend is Backend.VIRTUAL_PHONE
+    measured = [measurement.device.device_id for trial in run.trials for measurement in trial.measurements]
+    assert set(measured) == {"VIRTUAL0"}
+
+
+def test_a_run_is_timed_on_one_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    nas = CommandLine(capsys, tmp_path / "runs")
+
+    error = nas.in_folder("search", "first", "--objectives", "latency,macs", "--device", "all").error
+
+    assert error == "--device all: a run is timed on one device; name it, see `nas devices`"
