@@ -13,8 +13,8 @@ from nas.cli.search import Place, run_search
 RUN_NAME = "quickstart"
 DEFAULT_NUM_TRIALS = 12
 # A laptop with other work may never settle; a first try should end all the same. `nas search` has no such bounds.
-BATCH_BUDGET_S = 30.0
-TOTAL_BUDGET_S = 100.0
+BATCH_BUDGET_S = 25.0
+TOTAL_BUDGET_S = 85.0
 
 
 def quickstart(
