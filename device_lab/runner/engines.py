@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from device_lab.errors import RunnerBuildError, RuntimeMissingError, UnknownRuntimeError
 
 EXECUTORCH_VERSION = "1.5.1"
+ONNXRUNTIME_SOURCES = ("harness.cpp", "generated_weights.cpp", "onnxruntime_runner.cpp")
+"""Of the runner for ONNX Runtime's C API, whatever the library comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,11 @@ _TARGETS = (
 )
 
 
+def loader_names() -> frozenset[str]:
+    """Return the names of glibc's loaders, one for each kind of processor."""
+    return frozenset(target.loader for target in _TARGETS)
+
+
 def host_target() -> Target:
     """Return the target whose programs run on this machine.
 
@@ -129,7 +136,7 @@ def _onnxruntime() -> Engine:
         package="onnxruntime",
         version=version,
         libraries=((f"onnxruntime/capi/libonnxruntime.so.{version}", "libonnxruntime.so.1"),),
-        sources=("harness.cpp", "generated_weights.cpp", "onnxruntime_runner.cpp"),
+        sources=ONNXRUNTIME_SOURCES,
     )
 
 

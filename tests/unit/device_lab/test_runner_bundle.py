@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import subprocess
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -42,10 +44,48 @@ def test_a_program_of_the_user_starts_by_itself(tmp_path: Path) -> None:
     bundle = wrap_program(program, abi="arm64-v8a", cache_folder=tmp_path / "cache")
 
     command = bundle.command(bundle.folder)
-    assert command == [str(bundle.folder / "runner")]
+    assert command == ["env", f"LD_LIBRARY_PATH={bundle.folder}", str(bundle.folder / "runner")]
     assert subprocess.run([*command, "you"], capture_output=True, text=True, check=True).stdout == "hello you\n"
     assert bundle.sha256 == sha256_of(bundle.archive)
     assert wrap_program(program, abi="arm64-v8a", cache_folder=tmp_path / "cache") == bundle
+
+
+def test_a_program_may_come_in_a_tar_file_with_its_libraries(tmp_path: Path) -> None:
+    program = write_tar(tmp_path / "own.tar", {"runner": '#!/bin/sh\ncat "${0%/*}/libown.so"', "libown.so": "its own"})
+
+    bundle = wrap_program(program, abi="armeabi-v7a", cache_folder=tmp_path / "cache")
+
+    run = subprocess.run(bundle.command(bundle.folder), capture_output=True, text=True, check=True)
+    assert run.stdout == "its own"
+    with tarfile.open(bundle.archive) as archive:
+        assert [(member.name, member.mode) for member in archive] == [("libown.so", 0o644), ("runner", 0o755)]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("benchmark",), "not of a program 'runner' and plain files beside it"),
+        (("runner", "lib/libown.so"), "not of a program 'runner' and plain files beside it"),
+        (("runner", "../libown.so"), "not of a program 'runner' and plain files beside it"),
+        (("runner", "ld-linux-aarch64.so.1"), "a bundle with the loader ld-linux-aarch64.so.1; leave out --runner"),
+    ],
+)
+def test_a_tar_file_of_something_else_is_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+    program = write_tar(tmp_path / "own.tar", dict.fromkeys(names, "x"))
+
+    with pytest.raises(RunnerBuildError, match=message):
+        wrap_program(program, abi="arm64-v8a", cache_folder=tmp_path / "cache")
+
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def write_tar(path: Path, contents: Mapping[str, str]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, text in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return path
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
