@@ -17,6 +17,11 @@ Threads = Annotated[int, typer.Option(min=1, help="threads of the runtime")]
 SequenceLength = Annotated[int, typer.Option(min=1, max=512, help="tokens per sequence")]
 NumVirtual = Annotated[int, typer.Option("--virtual", min=0, help="start this many virtual phones and use them")]
 Runner = Annotated[
-    Path | None, typer.Option(exists=True, dir_okay=False, help="your own program with our JSON contract, for phones")
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="for phones: your own program with our JSON contract, or what `nas runner build --toolchain ndk` built",
+    ),
 ]
 BudgetMinutes = Annotated[float | None, typer.Option(min=0, help="end after this long; the same command goes on")]
