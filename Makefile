@@ -30,7 +30,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not hardware"
+	$(BIN)/python -m pytest -q -m "not slow and not hardware"
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
