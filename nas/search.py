@@ -263,19 +263,26 @@ class Search:
             run = load_run(self._store, self._study.study_name)
             wanted = {trial.architecture.arch_id: trial.architecture for trial in self._worth_refining(run.trials)}
             missing = [arch for arch_id, arch in wanted.items() if arch_id not in refined]
-            left_s = None if self._plan.total_budget_s is None else self._plan.total_budget_s - self._timing_s
-            if not missing or (left_s is not None and left_s < MIN_FRONT_BUDGET_S):
+            if not missing:
                 return
-            start_s = time.monotonic()
-            self._observer.refining(len(missing), self._plan.front_precision)
-            self._timing.measure(
-                missing,
-                precision=self._plan.front_precision,
-                budget_s=left_s,
-                on_progress=self._observer.measured,
-            )
-            self._timing_s += time.monotonic() - start_s
+            # In small sessions: the longer the way from one reference to the next, the less they have in common.
+            for start in range(0, len(missing), BATCH_SIZE):
+                if not self._refine(missing[start : start + BATCH_SIZE], self._timing):
+                    return
             refined |= {arch.arch_id for arch in missing}
+
+    def _refine(self, archs: Sequence[Architecture], timing: Timing) -> bool:
+        """Measure ``archs`` with the front's precision; return ``False`` if there is no time left for it."""
+        left_s = None if self._plan.total_budget_s is None else self._plan.total_budget_s - self._timing_s
+        if left_s is not None and left_s < MIN_FRONT_BUDGET_S:
+            return False
+        self._observer.refining(len(archs), self._plan.front_precision)
+        start_s = time.monotonic()
+        timing.measure(
+            archs, precision=self._plan.front_precision, budget_s=left_s, on_progress=self._observer.measured
+        )
+        self._timing_s += time.monotonic() - start_s
+        return True
 
     def _worth_refining(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the front by the finest measurements there are, and the references."""
