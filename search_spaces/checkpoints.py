@@ -87,10 +87,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             compute, or tensors are missing, extra or wrongly shaped.
     """
     path = folder / WEIGHTS_FILE
-    if not path.exists():
+    if (folder / PICKLE_FILE).exists() and not path.exists():
+        # Said first: converting it is the way on, whatever the configuration lacks.
         raise CheckpointError(_missing_weights(folder))
     config = _read_config(folder)
     family, arch = architecture_from_config(config, source=folder / CONFIG_FILE)
+    if not path.exists():
+        raise CheckpointError(_missing_weights(folder))
     try:
         tensors = load_file(path)
     except SafetensorError as error:
