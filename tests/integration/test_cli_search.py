@@ -193,9 +193,9 @@ def test_a_full_disk_is_one_line_and_leaves_a_run_that_goes_on(task_folder: Path
     # A disk of 24 MB: the teacher of 20 MB fits, the candidates' weights do not. Then the disk grows.
     script = f"""
         mount -t tmpfs -o size=24m tmpfs {small} || exit 77
-        {nas} search full {options}; echo first: $?
+        {nas} search full {options} > /dev/null; echo first: $?
         mount -o remount,size=500m {small}
-        {nas} search full {options}; echo second: $?
+        {nas} search full {options} > /dev/null; echo second: $?
         {nas} show full --runs-folder {small} --json
     """
     finished = subprocess.run(["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, check=False)
