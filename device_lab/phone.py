@@ -194,16 +194,7 @@ class PhoneDevice:
         return self._models[model.sha256]
 
     def _command(self, folder: PurePosixPath, remote: PurePosixPath, model: ModelFile, request: RunRequest) -> str:
-        arguments = RunnerArguments(
-            model=str(remote),
-            num_threads=request.num_threads,
-            sequence_length=model.sequence_length,
-            batch_size=model.batch_size,
-            token_limit=model.token_limit,
-            min_runs=request.min_runs,
-            min_timed_s=request.min_timed_s,
-            max_warmup_s=request.max_warmup_s,
-        )
+        arguments = RunnerArguments.of_run(str(remote), model, request)
         words = [*self._bundle.command(folder), *arguments.to_argv()]
         if self._mask is not None:
             words = ["taskset", f"{self._mask:x}", *words]

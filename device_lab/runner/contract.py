@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from device_lab.errors import RunnerOutputError, WrongOutputError
+from device_lab.measurement import ModelFile
 
 CONTRACT_VERSION = 1
 OUTPUT_TOLERANCE = 1e-4
@@ -55,6 +56,20 @@ class RunnerArguments:
     min_runs: int
     min_timed_s: float
     max_warmup_s: float
+
+    @classmethod
+    def of_run(cls, path: str, model: ModelFile, request: RunRequest) -> Self:
+        """Return the arguments that run ``model``, which lies at ``path`` where the runner is, as ``request`` asks."""
+        return cls(
+            model=path,
+            num_threads=request.num_threads,
+            sequence_length=model.sequence_length,
+            batch_size=model.batch_size,
+            token_limit=model.token_limit,
+            min_runs=request.min_runs,
+            min_timed_s=request.min_timed_s,
+            max_warmup_s=request.max_warmup_s,
+        )
 
     def to_argv(self) -> list[str]:
         """Return the arguments that follow the name of the runner."""

@@ -38,16 +38,7 @@ class Executorch:
             RunnerBuildError: If the runner cannot be built here.
         """
         bundle = build_bundle(self.name, abi=host_target().abi, cache_folder=self._cache_folder)
-        arguments = RunnerArguments(
-            model=str(model.path),
-            num_threads=request.num_threads,
-            sequence_length=model.sequence_length,
-            batch_size=model.batch_size,
-            token_limit=model.token_limit,
-            min_runs=request.min_runs,
-            min_timed_s=request.min_timed_s,
-            max_warmup_s=request.max_warmup_s,
-        )
+        arguments = RunnerArguments.of_run(str(model.path), model, request)
         return [*bundle.command(bundle.folder), *arguments.to_argv()]
 
 

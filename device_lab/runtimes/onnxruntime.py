@@ -29,15 +29,6 @@ class OnnxRuntime:
 
     def host_command(self, model: ModelFile, request: RunRequest) -> list[str]:
         """Return the command that runs ``model`` once in a fresh process on this machine."""
-        arguments = RunnerArguments(
-            model=str(model.path),
-            num_threads=request.num_threads,
-            sequence_length=model.sequence_length,
-            batch_size=model.batch_size,
-            token_limit=model.token_limit,
-            min_runs=request.min_runs,
-            min_timed_s=request.min_timed_s,
-            max_warmup_s=request.max_warmup_s,
-        )
+        arguments = RunnerArguments.of_run(str(model.path), model, request)
         # -P keeps the folder nas was started in from hiding a module of the runner.
         return [sys.executable, "-P", "-m", "device_lab.runner.host_onnxruntime", *arguments.to_argv()]
