@@ -25,7 +25,7 @@ from device_lab.measurement import ModelFile
 from device_lab.runner.contract import token_ids
 from nas.generated import WeightLayout
 from search_spaces.architecture import Architecture, Block
-from search_spaces.bert import LAYER_NORM_EPS, Bert, build
+from search_spaces.bert import Bert, build
 
 # Gelu became an operator in opset 20.
 OPSET_VERSION = 20
@@ -169,7 +169,7 @@ class _Graph:
 
     def _layer_norm(self, name: str, value: str) -> str:
         scale, shift = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
-        return self._node("LayerNormalization", value, scale, shift, axis=-1, epsilon=LAYER_NORM_EPS)
+        return self._node("LayerNormalization", value, scale, shift, axis=-1, epsilon=self.arch.layer_norm_eps)
 
     def _convolution(self, name: str, value: str, groups: int) -> str:
         weight, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")

@@ -17,6 +17,9 @@ from search_spaces.errors import InvalidArchitectureError, UnsupportedSchemaErro
 
 SCHEMA_VERSION = 1
 
+# BERT's own; RoBERTa has 5. An architecture says nothing of it where it has this one.
+LAYER_NORM_EPS_EXPONENT = 12
+
 # Group-count field -> the widths it splits. The four attention positions sit
 # between the residual stream and the heads, the other two around the FFN.
 ATTENTION_POSITIONS = ("q_groups", "k_groups", "v_groups", "post_attention_groups")
@@ -46,6 +49,7 @@ class Architecture:
     so a config can be compared with a checkpoint by eye. A block with fewer
     heads is narrower inside: queries, keys and values have
     ``num_attention_heads * attention_head_size`` channels (`all_head_size`).
+    ``layer_norm_eps_exponent`` n means a layer norm's epsilon of 1e-n.
 
     Raises:
         InvalidArchitectureError: If a number is not a positive integer, or a
@@ -58,12 +62,14 @@ class Architecture:
     vocab_size: int = 30_522
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
+    layer_norm_eps_exponent: int = LAYER_NORM_EPS_EXPONENT
 
     def __post_init__(self) -> None:
         if not self.blocks:
             raise InvalidArchitectureError("blocks: at least one encoder block is required, got 0")
-        for name in ("hidden_size", "attention_head_size", "vocab_size", "max_position_embeddings", "type_vocab_size"):
-            _require_positive(getattr(self, name), name)
+        for field in fields(self):
+            if field.name != "blocks":
+                _require_positive(getattr(self, field.name), field.name)
         for i, block in enumerate(self.blocks):
             self._check_block(block, f"blocks[{i}]")
 
@@ -83,6 +89,11 @@ class Architecture:
         """Number of encoder blocks."""
         return len(self.blocks)
 
+    @property
+    def layer_norm_eps(self) -> float:
+        """What every layer norm adds to the variance."""
+        return float(f"1e-{self.layer_norm_eps_exponent}")
+
     def all_head_size(self, block: Block) -> int:
         """Channels of the queries, keys and values of ``block``, over all its heads."""
         return block.num_attention_heads * self.attention_head_size
@@ -95,6 +106,9 @@ class Architecture:
     def to_json(self) -> str:
         """Return the canonical form: sorted keys, no spaces, one line."""
         document = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        if self.layer_norm_eps_exponent == LAYER_NORM_EPS_EXPONENT:
+            # Architectures had no such field once, and keep their ids.
+            del document["layer_norm_eps_exponent"]
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
     @classmethod

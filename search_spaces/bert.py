@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from search_spaces.architecture import Architecture, Block
 
-LAYER_NORM_EPS = 1e-12
 INITIALIZER_STD = 0.02
 
 
@@ -69,7 +68,7 @@ class Embeddings(nn.Module):
         self.word_embeddings = nn.Embedding(arch.vocab_size, arch.hidden_size)
         self.position_embeddings = nn.Embedding(arch.max_position_embeddings, arch.hidden_size)
         self.token_type_embeddings = nn.Embedding(arch.type_vocab_size, arch.hidden_size)
-        self.layer_norm = nn.LayerNorm(arch.hidden_size, eps=LAYER_NORM_EPS)
+        self.layer_norm = nn.LayerNorm(arch.hidden_size, eps=arch.layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
@@ -95,10 +94,10 @@ class Layer(nn.Module):
         self.key = nn.Conv1d(h, a, kernel_size=1, groups=block.k_groups)
         self.value = nn.Conv1d(h, a, kernel_size=1, groups=block.v_groups)
         self.post_attention = nn.Conv1d(a, h, kernel_size=1, groups=block.post_attention_groups)
-        self.post_attention_layer_norm = nn.LayerNorm(h, eps=LAYER_NORM_EPS)
+        self.post_attention_layer_norm = nn.LayerNorm(h, eps=arch.layer_norm_eps)
         self.intermediate = nn.Conv1d(h, f, kernel_size=1, groups=block.intermediate_groups)
         self.output = nn.Conv1d(f, h, kernel_size=1, groups=block.output_groups)
-        self.output_layer_norm = nn.LayerNorm(h, eps=LAYER_NORM_EPS)
+        self.output_layer_norm = nn.LayerNorm(h, eps=arch.layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,70 @@ def test_our_network_computes_what_transformers_computes(
     assert (logits - without_types).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("eps", [1e-5, 1e-12])
+def test_our_network_computes_what_transformers_roberta_computes(transformers: Any, tmp_path: Path, eps: float) -> None:
+    config = transformers.RobertaConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        vocab_size=300,
+        max_position_embeddings=42,
+        type_vocab_size=1,
+        layer_norm_eps=eps,
+        num_labels=3,
+    )
+    theirs = _shaken(lambda: transformers.RobertaForSequenceClassification(config))
+    with torch.no_grad():
+        for table in ("word", "position", "token_type"):
+            # So small that the epsilon matters.
+            getattr(theirs.roberta.embeddings, f"{table}_embeddings").weight.mul_(0.1)
+        theirs.classifier.out_proj.weight.mul_(10)
+    theirs.save_pretrained(tmp_path)
+
+    checkpoint = read_checkpoint(tmp_path)
+    ours = build(checkpoint.arch, num_labels=3).eval()
+    ours.load_state_dict(checkpoint.state)
+
+    assert (checkpoint.arch.max_position_embeddings, checkpoint.arch.layer_norm_eps) == (40, eps)
+    ids = torch.randint(3, 300, (3, 40), generator=torch.Generator().manual_seed(3))
+    mask = (torch.arange(40) < torch.tensor([[40], [9], [1]])).long()
+    ids[mask == 0] = config.pad_token_id
+    with torch.no_grad():
+        wanted = theirs(input_ids=ids, attention_mask=mask).logits
+        logits = ours(ids, mask, torch.zeros_like(ids))
+    assert logits.std(dim=0).min() > 1e-3
+    assert (logits - wanted).abs().max() < 1e-5
+
+
+def test_the_encoder_of_a_masked_language_model_is_read_without_its_head(transformers: Any, tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    for family in ("Bert", "Roberta"):
+        folder = tmp_path / family
+        config = getattr(transformers, f"{family}Config")(vocab_size=60, **shape)
+        getattr(transformers, f"{family}ForMaskedLM")(config).save_pretrained(folder)
+
+        checkpoint = read_checkpoint(folder)
+
+        assert checkpoint.num_labels is None
+        assert not [name for name in checkpoint.state if name.startswith(("pooler", "classifier"))]
+
+
 def _random_network(transformers: Any, arch: Architecture) -> Any:
-    """Their network of our configuration, with weights large enough that a swapped pair shows."""
+    """Their network of our configuration."""
     config = dict(config_from_architecture(arch, num_labels=2))
     family = config.pop("model_type")
     (name,) = config.pop("architectures")
     kind = {"bert": transformers.BertConfig, "squeezebert": transformers.SqueezeBertConfig}[family]
+    return _shaken(lambda: getattr(transformers, name)(kind(**config)))
+
+
+def _shaken(make: Callable[[], Any]) -> Any:
+    """Their network with weights large enough that a swapped pair shows."""
     with torch.random.fork_rng(devices=[]):
         # Their first weights come from the global generator; with those of this seed every input shows in the logits.
         torch.manual_seed(3)
-        network = getattr(transformers, name)(kind(**config)).eval()
+        network = make().eval()
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in network.parameters():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -99,3 +100,12 @@ def test_published_identities_do_not_move() -> None:
     assert reference("bert-base") is BERT_BASE
     assert SQUEEZEBERT.arch_id == "65c7a2acafc7"
     assert {block.post_attention_groups for block in SQUEEZEBERT.blocks} == {1}
+
+
+def test_another_epsilon_is_another_architecture_and_the_usual_one_leaves_no_trace() -> None:
+    roberta = replace(BERT_BASE, layer_norm_eps_exponent=5)
+
+    assert (BERT_BASE.layer_norm_eps, roberta.layer_norm_eps) == (1e-12, 1e-5)
+    assert "layer_norm_eps" not in BERT_BASE.to_json()
+    assert roberta.arch_id != BERT_BASE.arch_id
+    assert Architecture.from_json(roberta.to_json()) == roberta

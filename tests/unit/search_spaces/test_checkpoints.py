@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,37 @@ def test_bare_encoders_pretraining_heads_and_old_names_are_read(tmp_path: Path) 
 
 
 @pytest.mark.torch
+def test_an_encoder_pretrained_on_masked_words_needs_no_pooler(tmp_path: Path) -> None:
+    tensors = {
+        name: tensor
+        for name, tensor in _tensors(DENSE, "bert").items()
+        if "pooler" not in name and "classi" not in name
+    }
+
+    assert "pooler.weight" not in read_checkpoint(_write(tmp_path, "bert", tensors=tensors)).state
+
+    tensors["bert.pooler.dense.bias"] = torch.zeros(16)
+    with pytest.raises(CheckpointError, match=r"missing pooler\.dense\.weight$"):
+        read_checkpoint(_write(tmp_path, "bert", tensors=tensors))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ({"0": "no", "1": "perhaps", "2": "yes"}, ("no", "perhaps", "yes")),
+        ({"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, ()),
+        ({"0": "no", "1": "yes"}, ()),
+        (None, ()),
+    ],
+)
+def test_labels_have_the_names_the_configuration_gives_them(
+    tmp_path: Path, names: dict[str, str] | None, wanted: tuple[str, ...]
+) -> None:
+    assert read_checkpoint(_write(tmp_path, "bert", id2label=names)).label_names == wanted
+
+
+@pytest.mark.torch
 def test_every_missing_extra_and_misshapen_tensor_is_named() -> None:
     tensors = _tensors(DENSE, "bert")
     del tensors["bert.pooler.dense.bias"]
@@ -99,15 +131,30 @@ def test_every_missing_extra_and_misshapen_tensor_is_named() -> None:
     )
 
 
+@pytest.mark.torch
+def test_the_position_table_of_a_roberta_is_named_with_the_shape_it_has_there() -> None:
+    tensors = {"embeddings.position_embeddings.weight": torch.zeros(512, 16)}
+
+    with pytest.raises(CheckpointError, match=r"position_embeddings\.weight has shape \[512, 16\], wanted \[514, 16\]"):
+        state_from_tensors(tensors, DENSE, family="roberta", num_labels=3, source="here", first_position=2)
+
+
+def test_groups_with_another_epsilon_fit_no_configuration() -> None:
+    with pytest.raises(CheckpointError, match=r"has groups and layer_norm_eps=1e-05; SqueezeBERT's .* have 1e-12"):
+        config_from_architecture(replace(ARCHS["squeezebert"], layer_norm_eps_exponent=5), num_labels=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"model_type": "roberta"},
-            r"config\.json: model_type='roberta' is not supported \(known: bert, squeezebert\)",
+            {"model_type": "electra"},
+            r"config\.json: model_type='electra' is not supported \(known: bert, roberta, squeezebert\)",
         ),
         ({"hidden_act": "gelu_new"}, r"hidden_act='gelu_new' is not supported, our network has 'gelu'"),
-        ({"layer_norm_eps": 1e-5}, r"layer_norm_eps=1e-05 is not supported, our network has 1e-12"),
+        ({"layer_norm_eps": 2e-5}, r"layer_norm_eps=2e-05 is not supported, our networks have a power of ten"),
+        ({"layer_norm_eps": 0}, r"layer_norm_eps=0 is not supported"),
+        ({"model_type": "squeezebert", "layer_norm_eps": 1e-5}, r"layer_norm_eps=1e-05 .*, our network has 1e-12"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type='relative_key' is not supported"),
         ({"embedding_size": 8}, "embedding_size=8 is not supported, our network has 16"),
         ({"num_attention_heads": 3}, r"config\.json: num_attention_heads=3 must be a positive divisor"),
