@@ -181,7 +181,8 @@ def load_run(store: Store, name: str) -> Run:
     return Run(
         name=name,
         space=settings.request.space,
-        task=settings.task,
+        # A folder is what it is called by, whatever name its loader went by.
+        task=Path(settings.request.task_dir).name if settings.request.task_dir else settings.task,
         objectives=settings.request.objectives,
         sampler=settings.request.sampler,
         evaluator=settings.request.evaluator,

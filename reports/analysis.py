@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-from device_lab.measurement import Interval, ProcessRun
-from device_lab.statistics import (
-    INTERVAL_FACTOR,
-    Percentiles,
-    block_log_ratio,
-    candidate_runs,
-    percentiles_ms,
-    reference_runs,
-)
+from device_lab.measurement import ProcessRun
+from device_lab.statistics import Percentiles, candidate_runs, percentiles_ms, reference_runs
 from nas.records import Objective, Role, Run
 from reports.errors import EmptyRunError
 from reports.evidence import Bench, Evidence, Gathered, gather
 from reports.front import Bools, Floats, front_probability, hypervolume_history, knee, non_dominated
+from reports.resampling import losses_of, resampled_losses
 
-NUM_RESAMPLES = 500
 KNEE_RULE = (
     "the front model nearest to the ideal corner, after scaling every objective to run from the best to the worst "
     "of the front"
@@ -89,9 +81,9 @@ def analyse(run: Run) -> Analysis:
     gathered = gather(run)
     compared = tuple(item for item in gathered.evidence if item.left_out is None)
     generator = np.random.default_rng(run.seed)
-    losses = _losses(compared, gathered.objectives)
+    losses = losses_of(compared, gathered.objectives)
     on_front = non_dominated(losses)
-    resampled = _resampled_losses(compared, losses, gathered.objectives, generator)
+    resampled = resampled_losses(compared, gathered.objectives, generator)
     numbers = [item.trial.number for item in compared]
     front = [item for item, is_member in zip(compared, on_front, strict=True) if is_member]
     balanced = front[knee(losses[on_front])] if front else None
@@ -117,52 +109,6 @@ def analyse(run: Run) -> Analysis:
         dense=dense,
         milliseconds=_milliseconds(gathered, precise, generator),
     )
-
-
-def _losses(compared: tuple[Evidence, ...], objectives: tuple[Objective, ...]) -> Floats:
-    """Return the objectives of each trial as losses (n, d)."""
-    losses = np.empty((len(compared), len(objectives)))
-    for i, item in enumerate(compared):
-        for j, objective in enumerate(objectives):
-            # A compared trial has every objective; NaN would show if that broke.
-            value = item.value(objective)
-            losses[i, j] = np.nan if value is None else _loss(objective, value)
-    return losses
-
-
-def _loss(objective: Objective, value: float) -> float:
-    return 1 - value if objective is Objective.ACCURACY else value
-
-
-def _resampled_losses(
-    compared: tuple[Evidence, ...],
-    losses: Floats,
-    objectives: tuple[Objective, ...],
-    generator: np.random.Generator,
-) -> Floats:
-    """Draw the losses anew (r, n, d): ratios by bootstrap of their kept blocks, accuracies around their interval."""
-    resampled = np.repeat(losses[np.newaxis], NUM_RESAMPLES, axis=0)
-    for i, item in enumerate(compared):
-        for j, objective in enumerate(objectives):
-            if objective is Objective.ACCURACY and item.accuracy is not None:
-                resampled[:, i, j] = 1 - _accuracy_draws(item.accuracy, generator)
-            elif objective is Objective.LATENCY and item.trial.role is not Role.SQUEEZEBERT_RULE:
-                resampled[:, i, j] = _ratio_draws(item, generator)
-    return resampled
-
-
-def _accuracy_draws(interval: Interval, generator: np.random.Generator) -> Floats:
-    # Only the interval of the bootstrap over examples is stored, so its normal approximation stands in for it.
-    deviation = (interval.high - interval.low) / 2 / NormalDist().inv_cdf((1 + interval.level) / 2)
-    return generator.normal(interval.estimate, deviation, size=NUM_RESAMPLES)
-
-
-def _ratio_draws(item: Evidence, generator: np.random.Generator) -> Floats:
-    log_ratios = np.array([block_log_ratio(block) for block in item.kept])
-    draws = generator.integers(len(log_ratios), size=(NUM_RESAMPLES, len(log_ratios)))
-    means = log_ratios[draws].mean(axis=1)
-    centre = log_ratios.mean()
-    return np.asarray(np.exp(centre + INTERVAL_FACTOR * (means - centre)))
 
 
 def _reference_losses(gathered: Gathered, losses: Floats, squeezebert: Evidence | None) -> Floats:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from device_lab.measurement import Backend, Interval, Measurement, ProcessRun
 from device_lab.statistics import INTERVAL_FACTOR, LEVEL, MAX_REFERENCE_CHANGE
 from nas.records import Score
-from reports.analysis import KNEE_RULE, NUM_RESAMPLES, SHIP_RULE, Analysis
+from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis
 from reports.evidence import Bench, Evidence
+from reports.resampling import NUM_RESAMPLES
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

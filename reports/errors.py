@@ -1,8 +1,10 @@
 """Errors a caller of ``reports`` may want to catch.
 
 ReportError
-├── EmptyRunError       the run has no trial yet
-└── UnknownFormatError  no figure can be written in that format
+├── EmptyRunError          the run has no trial yet
+├── IncomparableRunsError  nothing of two runs means the same
+├── NothingFitsError       no model of a run keeps the limit it is picked by
+└── UnknownFormatError     no figure can be written in that format
 """
 
 from __future__ import annotations
@@ -19,6 +21,26 @@ class EmptyRunError(ReportError):
 
     def __init__(self, *, run: str) -> None:
         super().__init__(f"run {run!r} has no trials; start them with `nas search`")
+        self.run = run
+
+
+class IncomparableRunsError(ReportError):
+    """Nothing of two runs means the same."""
+
+    def __init__(self, *, first: str, second: str, reason: str) -> None:
+        super().__init__(f"runs {first!r} and {second!r} cannot be compared: {reason}")
+        self.first = first
+        self.second = second
+
+
+class NothingFitsError(ReportError):
+    """No model of a run keeps the limit it is picked by."""
+
+    def __init__(self, *, run: str, limit: str, nearest: str) -> None:
+        super().__init__(
+            f"no compared model of run {run!r} has {limit}; {nearest}; relax the limit, "
+            f"or search on with `nas search {run} --trials N`"
+        )
         self.run = run
 
 

@@ -44,11 +44,16 @@ class Fit:
 
 def axis_label(analysis: Analysis, objective: Objective) -> str:
     """Return what an axis of ``objective`` says: quantity, unit, and where times come from."""
+    place = analysis.bench.label if analysis.bench is not None else ""
+    return axis_text(objective, metric=analysis.metric, place=place)
+
+
+def axis_text(objective: Objective, *, metric: str, place: str) -> str:
+    """Return what an axis of ``objective`` says, given the score's metric and where times come from."""
     match objective:
         case Objective.ACCURACY:
-            return f"{analysis.metric} (%), dev examples"
+            return f"{metric} (%), dev examples"
         case Objective.LATENCY:
-            place = analysis.bench.label if analysis.bench is not None else ""
             return f"latency / SqueezeBERT's rule, {place}"
         case Objective.MACS:
             return "GFLOPs (2 per MAC)"
@@ -73,11 +78,11 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
     """
     figure, (axes,) = new_figure()
     on_front = analysis.on_front
-    xs, ys = _coordinates(analysis.compared, x), _coordinates(analysis.compared, y)
+    xs, ys = coordinates(analysis.compared, x), coordinates(analysis.compared, y)
     faint = 0.15 if len(analysis.compared) > MANY_POINTS else 0.35
     for members, color, alpha, width in ((~on_front, INK, faint, 0.7), (on_front, BLUE, 0.9, 1.1)):
-        _draw_bars(axes, xs[members], ys[members], color=color, alpha=alpha, width=width)
-    steps = _steps(xs[:, 0], ys[:, 0], larger_is_better=y is Objective.ACCURACY)
+        draw_bars(axes, xs[members], ys[members], color=color, alpha=alpha, width=width)
+    steps = step_corners(xs[:, 0], ys[:, 0], larger_is_better=y is Objective.ACCURACY, end=float(xs[:, 0].max()))
     axes.plot(steps[:, 0], steps[:, 1], drawstyle="steps-post", color=BLUE, zorder=1, gid="front")
     fills = [to_rgba(BLUE if member else INK, 1.0 if member else 0.35) for member in on_front]
     points = axes.scatter(xs[:, 0], ys[:, 0], s=26, c=fills, edgecolors=PAPER, linewidths=0.5, zorder=3)
@@ -86,7 +91,7 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
     axes.set_ylabel(axis_label(analysis, y))
     axes.margins(0.08)
     if x is Objective.LATENCY:
-        _scale_ratios(axes, xs)
+        scale_ratios(axes, xs)
     labels = []
     for item, mark in _marks(analysis):
         at = analysis.compared.index(item)
@@ -146,8 +151,8 @@ def flops_figure(analysis: Analysis) -> Figure | None:
     if fit is None:
         return None
     figure, (above, below) = new_figure(height=4.8, rows=2)
-    bounds = _coordinates(timed, Objective.LATENCY)
-    _draw_bars(above, np.repeat(fit.gflops[:, np.newaxis], 3, axis=1), bounds, color=BLUE, alpha=0.9, width=0.8)
+    bounds = coordinates(timed, Objective.LATENCY)
+    draw_bars(above, np.repeat(fit.gflops[:, np.newaxis], 3, axis=1), bounds, color=BLUE, alpha=0.9, width=0.8)
     above.plot(fit.gflops, fit.ratios, "o", color=BLUE, markersize=4, gid="ratios")
     ends = np.array([fit.gflops.min(), fit.gflops.max()])
     above.plot(ends, fit.intercept + fit.slope * ends, color=ORANGE, label="least squares")
@@ -169,7 +174,7 @@ def fit_latency(timed: Sequence[Evidence]) -> Fit | None:
         The fit, in the order of ``timed``; ``None`` with fewer than three different costs.
     """
     gflops = np.array([item.trial.cost.flops / 1e9 for item in timed])
-    ratios = _coordinates(timed, Objective.LATENCY)[:, 0]
+    ratios = coordinates(timed, Objective.LATENCY)[:, 0]
     if len(np.unique(gflops)) < MIN_POINTS_OF_A_LINE:
         return None
     design = np.column_stack([np.ones_like(gflops), gflops])
@@ -212,8 +217,8 @@ def _marks(analysis: Analysis) -> list[tuple[Evidence, _Mark]]:
     ]
 
 
-def _coordinates(items: Sequence[Evidence], objective: Objective) -> Floats:
-    """Estimate, low and high of each trial (n, 3), in the unit of the axis."""
+def coordinates(items: Sequence[Evidence], objective: Objective) -> Floats:
+    """Return estimate, low and high of each trial (n, 3), in the unit of the axis."""
     factor = {
         Objective.ACCURACY: 100.0,
         Objective.LATENCY: 1.0,
@@ -225,7 +230,7 @@ def _coordinates(items: Sequence[Evidence], objective: Objective) -> Floats:
     return np.array(rows, dtype=np.float64).reshape(-1, 3) * factor
 
 
-def _scale_ratios(axes: Axes, bounds: Floats) -> None:
+def scale_ratios(axes: Axes, bounds: Floats) -> None:
     """Give ratios a logarithmic axis once they differ by much, where half and double lie equally far from 1."""
     if bounds[:, 0].max() > WIDE_RATIO * bounds[:, 0].min():
         axes.set_xscale("log")
@@ -234,7 +239,7 @@ def _scale_ratios(axes: Axes, bounds: Floats) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _draw_bars(axes: Axes, xs: Floats, ys: Floats, *, color: str, alpha: float, width: float) -> None:
+def draw_bars(axes: Axes, xs: Floats, ys: Floats, *, color: str, alpha: float, width: float) -> None:
     """Draw the intervals of points given as estimate, low and high (n, 3) along both axes."""
     gaps = np.full(len(xs), np.nan)
     across = (xs[:, 1], xs[:, 2]), (ys[:, 0], ys[:, 0])
@@ -245,9 +250,9 @@ def _draw_bars(axes: Axes, xs: Floats, ys: Floats, *, color: str, alpha: float, 
         axes.plot(x, y, color=color, alpha=alpha, linewidth=width, zorder=2)
 
 
-def _steps(x: Floats, y: Floats, *, larger_is_better: bool) -> Floats:
-    """Corners of the front in the plane (m, 2), by ascending ``x``, on to the largest ``x``."""
+def step_corners(x: Floats, y: Floats, *, larger_is_better: bool, end: float) -> Floats:
+    """Return the corners of the front in the plane (m, 2), by ascending ``x``, on to ``end``."""
     members = non_dominated(np.column_stack([x, -y if larger_is_better else y]))
     corners = np.column_stack([x, y])[members]
     corners = corners[np.argsort(corners[:, 0], kind="stable")]
-    return np.vstack([corners, [x.max(), corners[-1, 1]]])
+    return np.vstack([corners, [end, corners[-1, 1]]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from device_lab.files import write_atomically
 from reports.errors import UnknownFormatError
 
 # Okabe and Ito's palette, told apart by people who confuse red and green.
@@ -88,6 +90,16 @@ def to_bytes(figure: Figure, *, file_format: str) -> bytes:
         case _:
             raise UnknownFormatError(name=file_format, known=FIGURE_FORMATS)
     return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write ``figure`` to ``path`` in the format its suffix names, atomically.
+
+    Raises:
+        UnknownFormatError: If the suffix is none of `FIGURE_FORMATS`.
+        OSError: If the file cannot be written.
+    """
+    write_atomically(path, to_bytes(figure, file_format=path.suffix.lstrip(".").lower()))
 
 
 def inline_svg(svg: bytes, *, title: str, identifier: str) -> str:

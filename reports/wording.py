@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from device_lab.measurement import Interval
 from nas.records import Objective, Role
 from reports import text
-from reports.analysis import KNEE_RULE, NUM_RESAMPLES, SHIP_RULE, Analysis
+from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis
 from reports.evidence import Evidence
+from reports.resampling import NUM_RESAMPLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

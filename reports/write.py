@@ -12,10 +12,11 @@ from markupsafe import Markup, escape
 from device_lab.statistics import INTERVAL_FACTOR, MAX_REFERENCE_CHANGE
 from nas.records import Run
 from reports import page, tables, text
-from reports.analysis import KNEE_RULE, NUM_RESAMPLES, SHIP_RULE, Analysis, analyse
+from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis, analyse
 from reports.document import to_json
 from reports.drawings import Drawing, drawings
 from reports.embedded import page_data
+from reports.resampling import NUM_RESAMPLES
 from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
 from reports.wording import answers
 from search_spaces.architecture import GROUP_POSITIONS

@@ -10,8 +10,8 @@ import sys
 import typer
 
 from device_lab.errors import DeviceLabError
+from nas.cli.compare import compare
 from nas.cli.cost import cost
-from nas.cli.crosscheck import crosscheck
 from nas.cli.devices import devices
 from nas.cli.doctor import doctor
 from nas.cli.measure import measure
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (quickstart, search, report, show, measure, qualify, crosscheck, cost, spaces, devices, doctor):
+for verb in (quickstart, search, report, show, compare, measure, qualify, cost, spaces, devices, doctor):
     app.command()(verb)
 app.add_typer(runner, name="runner")
 

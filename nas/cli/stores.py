@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 
 from nas.errors import SettingsError, StoreError
+from nas.records import Run
+from nas.runs import load_run
 from nas.store import Store, sqlite_url
 
 # Our own progress says what Optuna would log, in terms of architectures.
@@ -43,6 +45,19 @@ def open_existing_store(name: str, *, runs_folder: Path, storage: str | None) ->
         raise StoreError(f"no run {name!r} in folder {runs_folder} (runs: {', '.join(found) or 'none'})")
     with open_store(name, runs_folder=runs_folder, storage=storage) as store:
         yield store
+
+
+def load_runs(names: Sequence[str], *, runs_folder: Path, storage: str | None) -> list[Run]:
+    """Read runs with all their trials, in the order of their names.
+
+    Raises:
+        StoreError: If there is no such run, or its store cannot be read.
+    """
+    runs = []
+    for name in names:
+        with open_existing_store(name, runs_folder=runs_folder, storage=storage) as store:
+            runs.append(load_run(store, name))
+    return runs
 
 
 def check_run_name(name: str) -> None:
