@@ -189,7 +189,7 @@ def _reference(items: tuple[Evidence, ...], objectives: tuple[Objective, ...]) -
     is_rule = np.array([item.trial.role is Role.SQUEEZEBERT_RULE for item in items])
     dearest = losses[is_rule if is_rule.any() else slice(None)].max(axis=0)
     is_accuracy = np.array([objective is Objective.ACCURACY for objective in objectives])
-    return np.where(is_accuracy, 1.0, REFERENCE_COST * dearest)
+    return np.asarray(np.where(is_accuracy, 1.0, REFERENCE_COST * dearest))
 
 
 def _hypervolumes(

@@ -102,22 +102,24 @@ def _how_it_compares(analysis: Analysis, ship: Evidence) -> tuple[str, ...]:
 def _comparison(ship: Evidence, other: Evidence, *, name: str, analysis: Analysis) -> str:
     parts = [f"Against {name} (trial {other.trial.number}):"]
     if ship.accuracy is not None and other.accuracy is not None:
-        parts.append(_accuracy_difference(ship.accuracy, other.accuracy, metric=analysis.metric))
+        parts.append(accuracy_difference(ship.accuracy, other.accuracy, metric=analysis.metric))
     if ship.ratio is not None and other.ratio is not None and analysis.bench is not None:
-        parts.append(_latency_difference(ship.ratio, other.ratio, place=analysis.bench.label))
+        parts.append(latency_difference(ship.ratio, other.ratio, place=analysis.bench.label))
     macs = ship.trial.cost.macs / other.trial.cost.macs
     parameters = ship.trial.cost.parameters / other.trial.cost.parameters
     parts.append(f"{macs:.2f} times the MACs and {parameters:.2f} times the parameters.")
     return " ".join(parts)
 
 
-def _accuracy_difference(own: Interval, other: Interval, *, metric: str) -> str:
+def accuracy_difference(own: Interval, other: Interval, *, metric: str) -> str:
+    """Return how far apart two scores are, and whether that may be chance."""
     points = 100 * (own.estimate - other.estimate)
     direction = "higher" if points >= 0 else "lower"
     return f"{metric} {abs(points):.1f} points {direction}, {_certainty(own, other)};"
 
 
-def _latency_difference(own: Interval, other: Interval, *, place: str) -> str:
+def latency_difference(own: Interval, other: Interval, *, place: str) -> str:
+    """Return how far apart two latency ratios are, and whether that may be chance."""
     share = own.estimate / other.estimate - 1
     direction = "less" if share < 0 else "more"
     return f"{100 * abs(share):.0f} % {direction} time per inference on {place}, {_certainty(own, other)};"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nas.cli.console import print_json, stdout
+from nas.cli.console import print_json, print_sentence, stdout
 from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
 
 MAX_ROWS = 20
@@ -47,7 +47,7 @@ def compare(
         print_json(document(comparison))
         return
     for sentence in sentences(comparison):
-        stdout.print(sentence, markup=False, soft_wrap=False)
+        print_sentence(sentence)
     header, rows = move_table(comparison)
     if rows:
         table = Table(box=None, pad_edge=False)

@@ -14,3 +14,8 @@ stderr = Console(stderr=True, highlight=False)
 def print_json(document: Any) -> None:
     """Print one JSON object on standard output, without colours or wrapping."""
     stdout.print(json.dumps(document, indent=2), markup=False)
+
+
+def print_sentence(sentence: str) -> None:
+    """Print one sentence on standard output: wrapped for a reader, whole for a program that reads it."""
+    stdout.print(sentence, markup=False, soft_wrap=not stdout.is_terminal)

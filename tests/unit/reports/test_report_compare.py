@@ -181,5 +181,6 @@ def test_both_fronts_are_drawn_at_their_own_points() -> None:
     assert figure is not None
     legends = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
     assert legends == ["a: 1 of 2 on its front", "b: 1 of 2 on its front"]
-    drawn = np.array([np.asarray(c.get_offsets()) for c in figure.axes[0].collections if len(c.get_offsets()) == 1])
+    offsets = [np.asarray(collection.get_offsets()) for collection in figure.axes[0].collections]
+    drawn = np.array([each for each in offsets if len(each) == 1])
     assert drawn[:, 0, 1] == pytest.approx([90.0, 92.0])
