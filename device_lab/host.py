@@ -77,7 +77,7 @@ class HostDevice:
                     process.wait()
         if process.returncode != 0:
             raise _failure(model, exit_code=process.returncode, stderr=stderr)
-        return RunnerOutput.from_stdout(stdout)
+        return self._runtime.read(stdout, stderr)
 
 
 def timing_cores(num_threads: int) -> tuple[int, ...]:

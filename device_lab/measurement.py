@@ -104,7 +104,9 @@ class ModelFile:
     ``expected_output`` are the logits, in order, that torch gives for the
     deterministic input of `device_lab.runner.contract`; a run whose output
     differs by more than 1e-4 is an error, never a latency. ``token_limit`` is
-    one more than the largest token id that input may hold.
+    one more than the largest token id that input may hold. ``checked_here_by``
+    names the engine that computed those logits from this very file on this
+    machine, or is "": only then may a program run it that prints no answer.
     """
 
     path: Path
@@ -113,6 +115,15 @@ class ModelFile:
     batch_size: int
     token_limit: int
     expected_output: tuple[float, ...]
+    checked_here_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a program printed in place of raw samples: the ``median`` or ``average`` of ``num_runs`` inferences."""
+
+    statistic: str
+    num_runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +131,12 @@ class ProcessRun:
     """One fresh process: warm-up, then timed inferences.
 
     ``samples_ns`` are wall-clock times of single inferences in the order run,
-    by a monotonic clock on the device. ``cpu_ns`` and ``wall_ns`` cover the
-    timed part, so their ratio is the number of busy cores.
-    ``num_threads`` was read back from the process, not asked for.
+    by a monotonic clock on the device; where ``summary`` is there, the one number
+    it describes. ``cpu_ns`` and ``wall_ns`` cover the
+    timed part, so their ratio is the number of busy cores; ``cpu_ns`` is ``None``
+    where the program does not tell. ``num_threads`` was read back from the process, not asked for.
+    ``output_checked_here`` says that the process printed no answer: the file it
+    ran was held against torch on this machine instead.
     """
 
     run_id: str
@@ -130,7 +144,9 @@ class ProcessRun:
     num_warmup_runs: int
     num_threads: int
     wall_ns: int
-    cpu_ns: int
+    cpu_ns: int | None
+    summary: Summary | None = None
+    output_checked_here: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

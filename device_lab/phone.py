@@ -29,7 +29,7 @@ from device_lab.errors import (
 from device_lab.held_phone import HeldPhone
 from device_lab.measurement import Backend, Conditions, ModelFile
 from device_lab.runner.bundle import Bundle
-from device_lab.runner.contract import RunnerArguments, RunnerOutput, RunRequest
+from device_lab.runner.contract import RunnerOutput, RunRequest
 
 BUNDLES_FOLDER = LAB_FOLDER / "bundles"
 # An empty file for each model in the cache; its time is that of the model's last use.
@@ -117,11 +117,7 @@ class PhoneDevice:
             if self._stopping.is_set():
                 raise KeyboardInterrupt from error
             raise DeviceLostError(serial=self.info.device_id, command=f"the runner on {model.path.name}") from error
-        output = RunnerOutput.from_stdout(result.text)
-        if not self._bundle.loader and output.runtime == self.runtime:
-            # A program of the user's own is told apart by its content, whatever version it says it is.
-            output = replace(output, runtime_version=self.runtime_version)
-        return output
+        return self._bundle.read(result.text, result.stderr.decode(errors="replace"))
 
     def stop(self) -> None:
         """End the run another thread waits for, and refuse further ones: that thread gets a `KeyboardInterrupt`."""
@@ -194,8 +190,7 @@ class PhoneDevice:
         return self._models[model.sha256]
 
     def _command(self, folder: PurePosixPath, remote: PurePosixPath, model: ModelFile, request: RunRequest) -> str:
-        arguments = RunnerArguments.of_run(str(remote), model, request)
-        words = [*self._bundle.command(folder), *arguments.to_argv()]
+        words = self._bundle.run_command(folder, str(remote), model, request)
         if self._mask is not None:
             words = ["taskset", f"{self._mask:x}", *words]
         # ONNX Runtime 1.32 would start a thread that collects usage data, beside what is timed.

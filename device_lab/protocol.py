@@ -25,9 +25,10 @@ from device_lab.errors import (
     OutOfMemoryError,
     RunnerOutputError,
     ThreadCountError,
+    WrongOutputError,
 )
 from device_lab.measurement import Block, Conditions, Measurement, ModelFile, Precision, ProcessRun, Reason, RunSettings
-from device_lab.runner.contract import RunRequest, check_output
+from device_lab.runner.contract import RunnerOutput, RunRequest, check_output
 from device_lab.statistics import decide, half_width, kept_blocks, process_median_ns
 
 MAX_HEAT = 1.05
@@ -113,7 +114,7 @@ def run_process(model: ModelFile, *, device: Device, num_threads: int, precision
     """Run one fresh process on ``device`` and check its answer, runtime and threads before believing its times.
 
     Raises:
-        WrongOutputError: If the logits differ from torch's.
+        WrongOutputError: If the logits differ from torch's, or nobody has seen them.
         ThreadCountError: If the runner read back another number of threads.
         RunnerOutputError: If there are no samples, or another runtime or version answered.
         DeviceLabError: Whatever `Device.run` raises.
@@ -125,7 +126,7 @@ def run_process(model: ModelFile, *, device: Device, num_threads: int, precision
         max_warmup_s=precision.max_warmup_s,
     )
     output = device.run(model, request)
-    check_output(output.output, expected=model.expected_output)
+    _check_answer(output, model)
     if output.num_threads != num_threads:
         raise ThreadCountError(asked=num_threads, used=output.num_threads)
     asked = (device.runtime, device.runtime_version)
@@ -133,9 +134,10 @@ def run_process(model: ModelFile, *, device: Device, num_threads: int, precision
         raise RunnerOutputError(
             f"runner is {output.runtime} {output.runtime_version}, not {asked[0]} {asked[1]}; build the runner again"
         )
-    if len(output.samples_ns) < request.min_runs or min(output.samples_ns) <= 0:
+    num_runs = output.summary.num_runs if output.summary else len(output.samples_ns)
+    if num_runs < request.min_runs or min(output.samples_ns) <= 0:
         raise RunnerOutputError(
-            f"runner printed {len(output.samples_ns)} samples, at least {request.min_runs} positive ones were asked for"
+            f"runner printed {num_runs} samples, at least {request.min_runs} positive ones were asked for"
         )
     return ProcessRun(
         run_id=uuid.uuid4().hex,
@@ -144,7 +146,20 @@ def run_process(model: ModelFile, *, device: Device, num_threads: int, precision
         num_threads=output.num_threads,
         wall_ns=output.wall_ns,
         cpu_ns=output.cpu_ns,
+        summary=output.summary,
+        output_checked_here=output.output is None,
     )
+
+
+def _check_answer(output: RunnerOutput, model: ModelFile) -> None:
+    """Hold what a process answered against torch; where it prints no answer, the file has to be checked already."""
+    if output.output is not None:
+        check_output(output.output, expected=model.expected_output)
+    elif not model.checked_here_by:
+        raise WrongOutputError(
+            f"{model.path.name}: the runner prints no answer and nobody has held this file against torch; "
+            "use a runner that prints its output"
+        )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -133,6 +133,7 @@ def percentiles_ms(
 
     Every process weighs the same, however many inferences it timed. Inferences
     of one process are not independent, so processes are drawn, never samples.
+    Only for processes that printed `has_samples`.
 
     Raises:
         TooFewBlocksError: If there is no process.
@@ -155,6 +156,11 @@ def percentiles_ms(
         for estimate, bottom, top in zip(observed, low, high, strict=True)
     )
     return Percentiles(p50=p50, p90=p90, p99=p99)
+
+
+def has_samples(runs: Iterable[ProcessRun]) -> bool:
+    """Return whether every process printed its samples; one that summed them up has a time but no percentiles."""
+    return all(run.summary is None for run in runs)
 
 
 def candidate_runs(blocks: Iterable[Block]) -> tuple[ProcessRun, ...]:
@@ -184,8 +190,9 @@ def heat_slope(blocks: Sequence[Block]) -> float:
 
 
 def busy_cores(runs: Iterable[ProcessRun]) -> float:
-    """Return cpu time over wall-clock time of the timed parts: how many cores were at work."""
-    cpu_ns, wall_ns = np.sum([(run.cpu_ns, run.wall_ns) for run in runs], axis=0)
+    """Return cpu time over wall-clock time of the timed parts: how many cores were at work; NaN if one is unknown."""
+    both = [(math.nan if run.cpu_ns is None else run.cpu_ns, run.wall_ns) for run in runs]
+    cpu_ns, wall_ns = np.sum(both, axis=0)
     return float(cpu_ns / wall_ns)
 
 

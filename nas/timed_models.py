@@ -9,6 +9,7 @@ from pathlib import Path
 from device_lab.measurement import ModelFile
 from nas.export import export_onnx, random_network
 from nas.export_executorch import export_executorch
+from nas.export_litert import export_litert
 from nas.generated import generated_network
 from search_spaces.architecture import Architecture
 
@@ -22,7 +23,7 @@ class TimedModels:
 
     For ONNX Runtime a file holds the graph only, and the runner generates the
     weights; ``with_weights`` puts them in, for a runner that cannot. A program
-    of ExecuTorch always carries them.
+    of ExecuTorch and a file of LiteRT always carry them.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class TimedModels:
 
         Raises:
             MissingExtraError: If the exporter of the runtime is not installed.
+            DeviceLabError: If a file of LiteRT does not answer as torch does.
             OSError: If the file cannot be written.
         """
         with self._lock:
@@ -54,6 +56,9 @@ class TimedModels:
         if self._runtime == "executorch":
             network = random_network(timed, num_labels=self._num_labels)
             return export_executorch(network, path.with_suffix(".pte"), sequence_length=self.sequence_length)
+        if self._runtime == "litert":
+            network = random_network(timed, num_labels=self._num_labels)
+            return export_litert(network, path.with_suffix(".tflite"), sequence_length=self.sequence_length)
         network, layout = generated_network(timed, num_labels=self._num_labels)
         if self._with_weights:
             whole = path.with_name(f"{path.name}-whole.onnx")

@@ -11,12 +11,17 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from device_lab.errors import RunnerBuildError
 from device_lab.files import sha256_of
+from device_lab.measurement import ModelFile
+from device_lab.runner.benchmark_model import RUNTIME as LITERT
+from device_lab.runner.benchmark_model import BenchmarkModel, is_benchmark_model
 from device_lab.runner.building import ARCHIVE, FILES, RUNNER, Recipe, build_once, new_home, run_tool
+from device_lab.runner.contract import RunnerOutput, RunRequest
+from device_lab.runner.dialect import OWN_CONTRACT, Dialect
 from device_lab.runner.engines import Engine, Target, find_engine, find_target, loader_names
 from device_lab.runner.wheels import engine_folder
 
@@ -27,7 +32,7 @@ class Bundle:
 
     ``sha256`` is the digest of ``archive``, a tar file whose members are
     the files of ``folder``. ``loader`` is the program that starts the runner, or
-    "" for one that the system's own loader starts.
+    "" for one that the system's own loader starts. ``dialect`` is how it is talked to.
     """
 
     runtime: str
@@ -37,6 +42,21 @@ class Bundle:
     archive: Path
     sha256: str
     loader: str
+    dialect: Dialect = OWN_CONTRACT
+
+    def run_command(self, folder: PurePath, path: str, model: ModelFile, request: RunRequest) -> list[str]:
+        """Return the words that run ``model``, which lies at ``path``, by a copy of the bundle in ``folder``."""
+        return [*self.command(folder), *self.dialect.arguments(path, model, request)]
+
+    def read(self, stdout: str, stderr: str) -> RunnerOutput:
+        """Read what a run printed; a program of the user's own is told apart by its content, whatever it says it is.
+
+        Raises:
+            RunnerOutputError: If it printed something else.
+        """
+        output = self.dialect.read(stdout, stderr)
+        is_own = not self.loader and output.runtime == self.runtime
+        return replace(output, runtime_version=self.runtime_version) if is_own else output
 
     def command(self, folder: PurePath) -> list[str]:
         """Return the words before the runner's arguments, for a copy of the bundle in ``folder``."""
@@ -84,15 +104,18 @@ def build_bundle(runtime: str, *, abi: str, cache_folder: Path) -> Bundle:
     return bundle_at(home, runtime=runtime, runtime_version=engine.version, abi=abi, loader=target.loader)
 
 
-def wrap_program(program: Path, *, abi: str, cache_folder: Path) -> Bundle:
-    """Return a bundle of one program of the user's own that keeps the contract of our runners.
+def wrap_program(program: Path, *, runtime: str, abi: str, cache_folder: Path) -> Bundle:
+    """Return a bundle of one program of the user's own: one that keeps the contract of our runners, or LiteRT's.
 
     It must start by itself on the device: built with the NDK, or statically
     linked. A tar file holds such a program as ``runner``, with libraries of its own
-    beside it: `device_lab.runner.ndk.build_ndk_bundle` makes one.
+    beside it: `device_lab.runner.ndk.build_ndk_bundle` makes one. LiteRT's
+    ``benchmark_model`` is known by the title of its report. The version of the
+    bundle stands for its content.
 
     Raises:
-        RunnerBuildError: If ``program`` cannot be read, or is a tar file that holds something else.
+        RunnerBuildError: If ``program`` cannot be read, is a tar file that holds something else, or is
+            ``benchmark_model`` and ``runtime`` is not LiteRT.
     """
     try:
         home = cache_folder / f"program-{sha256_of(program)}"
@@ -104,7 +127,17 @@ def wrap_program(program: Path, *, abi: str, cache_folder: Path) -> Bundle:
                 _unpack(program, files)
             else:
                 shutil.copyfile(program, files / RUNNER)
-    return bundle_at(home, runtime=program.name, runtime_version="?", abi=abi, loader="")
+    is_litert = is_benchmark_model(home / FILES / RUNNER)
+    if is_litert and runtime != LITERT:
+        raise RunnerBuildError(
+            f"--runner {program} is LiteRT's benchmark_model, not for {runtime}; add --runtime litert"
+        )
+    bundle = bundle_at(home, runtime=runtime, runtime_version="?", abi=abi, loader="")
+    return replace(
+        bundle,
+        runtime_version=f"program-{bundle.sha256[:12]}",
+        dialect=BenchmarkModel() if is_litert else OWN_CONTRACT,
+    )
 
 
 def bundle_at(home: Path, *, runtime: str, runtime_version: str, abi: str, loader: str) -> Bundle:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from device_lab.errors import RunnerOutputError, WrongOutputError
-from device_lab.measurement import ModelFile
+from device_lab.measurement import ModelFile, Summary
 
 CONTRACT_VERSION = 1
 OUTPUT_TOLERANCE = 1e-4
@@ -97,14 +97,15 @@ class RunnerArguments:
         return cls(**values)
 
 
-def check_output(output: Sequence[float], *, expected: Sequence[float]) -> None:
+def check_output(output: Sequence[float] | None, *, expected: Sequence[float]) -> None:
     """Compare the logits of a run with torch's: 1e-4, absolute below 1 and relative above.
 
     Raises:
-        WrongOutputError: If their number differs, or one of them by more.
+        WrongOutputError: If their number differs, or one of them by more, or there are none.
     """
-    if len(output) != len(expected):
-        raise WrongOutputError(f"the model gave {len(output)} logits, torch gives {len(expected)}; export it again")
+    if output is None or len(output) != len(expected):
+        num_seen = 0 if output is None else len(output)
+        raise WrongOutputError(f"the model gave {num_seen} logits, torch gives {len(expected)}; export it again")
     for index, (seen, right) in enumerate(zip(output, expected, strict=True)):
         # Written so that a NaN fails.
         if not abs(seen - right) <= OUTPUT_TOLERANCE * max(1.0, abs(right)):
@@ -115,7 +116,12 @@ def check_output(output: Sequence[float], *, expected: Sequence[float]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOutput:
-    """The line of JSON a runner prints. Times in nanoseconds of a monotonic clock on the device."""
+    """What a runner said of one process. Times in nanoseconds of a monotonic clock on the device.
+
+    A runner that keeps the contract prints all of it but ``summary`` as one line of
+    JSON. ``summary``, an unknown ``cpu_ns`` and a missing ``output`` belong to
+    `device_lab.runner.benchmark_model`, which prints less.
+    """
 
     runtime: str
     runtime_version: str
@@ -123,14 +129,14 @@ class RunnerOutput:
     num_warmup_runs: int
     samples_ns: tuple[int, ...]
     wall_ns: int
-    cpu_ns: int
+    cpu_ns: int | None
     peak_rss_bytes: int | None
-    output: tuple[float, ...]
+    output: tuple[float, ...] | None
+    summary: Summary | None = None
 
     def to_json(self) -> str:
         """Return the one line a runner prints."""
-        document = {"contract": CONTRACT_VERSION, **{name: getattr(self, name) for name in self.__slots__}}
-        return json.dumps(document)
+        return json.dumps({"contract": CONTRACT_VERSION, **{name: getattr(self, name) for name in _PRINTED}})
 
     @classmethod
     def from_stdout(cls, text: str) -> Self:
@@ -145,8 +151,14 @@ class RunnerOutput:
             version = document.pop("contract")
             if version != CONTRACT_VERSION:
                 raise RunnerOutputError(f"runner speaks contract {version!r}, this release reads {CONTRACT_VERSION}")
+            document |= {name: int(document[name]) for name in _COUNTS}
             document["samples_ns"] = tuple(int(sample) for sample in document["samples_ns"])
             document["output"] = tuple(float(value) for value in document["output"])
-            return cls(**document)
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+            printed = {name: document.pop(name) for name in _PRINTED}
+            return cls(**printed, **document, summary=None)  # a name that is left, `summary` too, is a TypeError
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise RunnerOutputError(f"runner printed {line[:120]!r} instead of its line of JSON") from error
+
+
+_PRINTED = tuple(field.name for field in fields(RunnerOutput) if field.name != "summary")
+_COUNTS = ("num_threads", "num_warmup_runs", "wall_ns", "cpu_ns")

@@ -6,7 +6,6 @@ the timing does not need.
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
@@ -14,11 +13,10 @@ import numpy as np
 import onnxruntime
 
 from device_lab.runner.contract import RunnerArguments, RunnerOutput, token_ids
+from device_lab.runner.process import num_tasks, peak_rss_bytes
 from device_lab.runner.timing import time_inferences
 from device_lab.runner.weights import find_generated_weights, generated_weights, generated_weights_name
 
-_TASKS = Path("/proc/self/task")
-_STATUS = Path("/proc/self/status")
 _ERRORS_ONLY = 3
 
 
@@ -51,7 +49,7 @@ def main(argv: list[str]) -> None:
         samples_ns=timing.samples_ns,
         wall_ns=timing.wall_ns,
         cpu_ns=timing.cpu_ns,
-        peak_rss_bytes=_peak_rss_bytes(),
+        peak_rss_bytes=peak_rss_bytes(),
         output=tuple(float(value) for value in logits.ravel()),
     )
     sys.stdout.write(output.to_json() + "\n")
@@ -65,13 +63,13 @@ def _open_session(model: str, *, num_threads: int) -> tuple[onnxruntime.Inferenc
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _ERRORS_ONLY
     weights = _generate_weights(model, options)
-    num_before = _num_tasks()
+    num_before = num_tasks()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     del weights  # the session has its own copies
     if not num_before:
         return session, int(session.get_session_options().intra_op_num_threads)
     # The calling thread computes too; the pool has one less than the number asked for.
-    return session, _num_tasks() - num_before + 1
+    return session, num_tasks() - num_before + 1
 
 
 def _generate_weights(model: str, options: onnxruntime.SessionOptions) -> np.ndarray | None:
@@ -84,20 +82,6 @@ def _generate_weights(model: str, options: onnxruntime.SessionOptions) -> np.nda
         [generated_weights_name(num_bytes)], [weights.view(np.uint8)], [num_bytes]
     )
     return weights
-
-
-def _num_tasks() -> int:
-    return sum(1 for _ in _TASKS.iterdir()) if _TASKS.is_dir() else 0
-
-
-def _peak_rss_bytes() -> int | None:
-    """Return the peak of this process, Python included; the kernel keeps it anyway, so the timing does not pay.
-
-    Not from ``getrusage``: its figure survives the start of a program, so it would be the caller's.
-    """
-    status = _STATUS.read_text() if _STATUS.is_file() else ""
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, flags=re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from device_lab.errors import UnknownRuntimeError
 from device_lab.measurement import ModelFile
-from device_lab.runner.contract import RunRequest
+from device_lab.runner.contract import RunnerOutput, RunRequest
 from device_lab.runtimes.executorch import Executorch
+from device_lab.runtimes.litert import Litert
 from device_lab.runtimes.onnxruntime import OnnxRuntime
 
 
@@ -37,8 +38,16 @@ class Runtime(Protocol):
         """Return the command that runs ``model`` once in a fresh process on this machine."""
         ...
 
+    def read(self, stdout: str, stderr: str) -> RunnerOutput:
+        """Read what such a process printed.
 
-_RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (Executorch(), OnnxRuntime())}
+        Raises:
+            RunnerOutputError: If it is something else.
+        """
+        ...
+
+
+_RUNTIMES: dict[str, Runtime] = {runtime.name: runtime for runtime in (Executorch(), Litert(), OnnxRuntime())}
 
 
 def runtime_names() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from device_lab.errors import RuntimeMissingError
 from device_lab.files import write_atomically
 from device_lab.measurement import ModelFile
 from device_lab.runner.bundle import build_bundle, default_cache_folder
-from device_lab.runner.contract import RunnerArguments, RunRequest
+from device_lab.runner.contract import RunnerArguments, RunnerOutput, RunRequest
 from device_lab.runner.engines import EXECUTORCH_VERSION, host_target
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Executorch:
         bundle = build_bundle(self.name, abi=host_target().abi, cache_folder=self._cache_folder)
         arguments = RunnerArguments.of_run(str(model.path), model, request)
         return [*bundle.command(bundle.folder), *arguments.to_argv()]
+
+    def read(self, stdout: str, stderr: str) -> RunnerOutput:  # noqa: ARG002 - the engine's warnings
+        """Read the last line of standard output. See `device_lab.runtimes.Runtime.read`."""
+        return RunnerOutput.from_stdout(stdout)
 
 
 def write_program(network: nn.Module, path: Path, *, example_inputs: tuple[Tensor, ...]) -> None:

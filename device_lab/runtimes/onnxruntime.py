@@ -7,7 +7,7 @@ import sys
 
 from device_lab.errors import RuntimeMissingError
 from device_lab.measurement import ModelFile
-from device_lab.runner.contract import RunnerArguments, RunRequest
+from device_lab.runner.contract import RunnerArguments, RunnerOutput, RunRequest
 
 
 class OnnxRuntime:
@@ -32,3 +32,7 @@ class OnnxRuntime:
         arguments = RunnerArguments.of_run(str(model.path), model, request)
         # -P keeps the folder nas was started in from hiding a module of the runner.
         return [sys.executable, "-P", "-m", "device_lab.runner.host_onnxruntime", *arguments.to_argv()]
+
+    def read(self, stdout: str, stderr: str) -> RunnerOutput:  # noqa: ARG002 - the engine's warnings
+        """Read the last line of standard output. See `device_lab.runtimes.Runtime.read`."""
+        return RunnerOutput.from_stdout(stdout)

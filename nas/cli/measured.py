@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from device_lab.caveats import caveats, where_checked
 from device_lab.conditions import flags
 from device_lab.measurement import Backend, DeviceInfo, Interval, Measurement, Reason
 from device_lab.statistics import (
     Percentiles,
     candidate_runs,
     half_width,
+    has_samples,
     heat_slope,
     kept_blocks,
     percentiles_ms,
@@ -84,11 +86,11 @@ def print_tables(results: Mapping[str, Measured | Exception], *, against: str) -
 
 def _print_notes(name: str, result: Measured) -> None:
     measured = [outcome for outcome in result.outcomes.values() if isinstance(outcome, Measurement)]
-    for settings in {outcome.settings for outcome in measured}:
+    for settings, checked in {(outcome.settings, where_checked(outcome)) for outcome in measured}:
         device = result.device
         stdout.print(
             f"{name}: {device.soc}, {device.os_version} ({device.backend}), {settings.runtime} "
-            f"{settings.runtime_version}, {settings.num_threads} thread(s)",
+            f"{settings.runtime_version}, {settings.num_threads} thread(s), {checked}",
             markup=False,
         )
     for flag in dict.fromkeys(flag for outcome in measured for flag in _flags(outcome)):
@@ -124,6 +126,7 @@ def _document(outcome: Measurement | Exception) -> dict[str, Any]:
         "num_cooldowns": outcome.num_cooldowns,
         "heat_slope": heat_slope(outcome.blocks) if ratio else None,
         "reason": outcome.reason.value,
+        "outputs": where_checked(outcome),
         "flags": _flags(outcome),
         "backend": outcome.device.backend.value,
         "settings": to_document(outcome.settings),
@@ -141,15 +144,17 @@ def _ratio(measurement: Measurement) -> Interval | None:
 
 
 def _milliseconds(measurement: Measurement) -> Percentiles | None:
-    if _ratio(measurement) is None:
+    runs = candidate_runs(measurement.blocks)
+    if _ratio(measurement) is None or not has_samples(runs):
         return None
-    return percentiles_ms(candidate_runs(measurement.blocks), generator=np.random.default_rng(0))
+    return percentiles_ms(runs, generator=np.random.default_rng(0))
 
 
 def _flags(measurement: Measurement) -> list[str]:
-    if measurement.device.backend is Backend.HOST:
-        return []
-    return flags(measurement.conditions_before, measurement.conditions_after)
+    found = caveats(measurement)
+    if measurement.device.backend is not Backend.HOST:
+        found += flags(measurement.conditions_before, measurement.conditions_after)
+    return found
 
 
 def _named(name: str, text: str) -> str:

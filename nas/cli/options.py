@@ -12,7 +12,7 @@ Storage = Annotated[str | None, typer.Option(help="SQLAlchemy URL of a shared st
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 DEFAULT_RUNS_FOLDER = Path("runs")
 
-Runtime = Annotated[str, typer.Option(help="what executes the models: onnxruntime or executorch")]
+Runtime = Annotated[str, typer.Option(help="what executes the models: onnxruntime, executorch or litert")]
 Threads = Annotated[int, typer.Option(min=1, help="threads of the runtime")]
 SequenceLength = Annotated[int, typer.Option(min=1, max=512, help="tokens per sequence")]
 NumVirtual = Annotated[int, typer.Option("--virtual", min=0, help="start this many virtual phones and use them")]
@@ -21,7 +21,8 @@ Runner = Annotated[
     typer.Option(
         exists=True,
         dir_okay=False,
-        help="for phones: your own program with our JSON contract, or what `nas runner build --toolchain ndk` built",
+        help="your own program for the device, with our JSON contract (also what `nas runner build --toolchain ndk` "
+        "built), or LiteRT's benchmark_model",
     ),
 ]
 BudgetMinutes = Annotated[float | None, typer.Option(min=0, help="end after this long; the same command goes on")]

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from device_lab.conditions import gate
@@ -17,8 +17,10 @@ from device_lab.held_phone import HeldPhone, hold_phone
 from device_lab.host import HostDevice, host_info
 from device_lab.keys import load_keys
 from device_lab.phone import PhoneDevice
+from device_lab.runner.benchmark_model import RUNTIME as LITERT
 from device_lab.runner.bundle import Bundle, build_bundle, default_cache_folder, wrap_program
-from device_lab.runtimes import find_runtime
+from device_lab.runtimes import Runtime, find_runtime
+from device_lab.runtimes.own_program import OwnProgram
 from device_lab.virtual_phone.auth import Dialog
 from device_lab.virtual_phone.launch import VirtualPhone, start_virtual_phone
 from device_lab.virtual_phone.options import PhoneOptions
@@ -43,7 +45,7 @@ class DeviceChoice:
 
     ``device`` is ``host``, ``all``, a phone's serial or its ``HOST:PORT``;
     ``num_virtual`` virtual phones take its place. ``runner`` is a program of the
-    user's own that takes the place of a bundle.
+    user's own that takes the place of a bundle, or of this machine's runner.
     """
 
     device: str
@@ -70,9 +72,7 @@ def chosen_devices(choice: DeviceChoice, *, stop: StopSignal) -> Iterator[dict[s
     if choice.num_virtual and choice.device != HOST:
         raise SettingsError(f"--virtual and --device {choice.device} choose twice; leave one out")
     if not choice.num_virtual and choice.device == HOST:
-        if choice.runner is not None:
-            raise SettingsError(f"--runner {choice.runner} is a program for a phone; add --device")
-        host = HostDevice(find_runtime(choice.runtime))
+        host = HostDevice(_host_runtime(choice))
         yield {HOST: lambda _tell: _opened(host)}
         return
     with ExitStack() as stack:
@@ -162,11 +162,23 @@ def _open_phone(phone: AttachedPhone, choice: DeviceChoice, *, stop: StopSignal,
         yield device
 
 
+def _host_runtime(choice: DeviceChoice) -> Runtime:
+    runtime = find_runtime(choice.runtime)
+    if choice.runner is None:
+        return runtime
+    return OwnProgram(choice.runner, runtime=runtime.name, cache_folder=default_cache_folder())
+
+
 def _bundle(choice: DeviceChoice, *, abi: str) -> Bundle:
     cache_folder = default_cache_folder()
     if choice.runner is not None:
-        bundle = wrap_program(choice.runner, abi=abi, cache_folder=cache_folder)
-        return replace(bundle, runtime=choice.runtime, runtime_version=f"program-{bundle.sha256[:12]}")
+        runtime = find_runtime(choice.runtime).name
+        return wrap_program(choice.runner, runtime=runtime, abi=abi, cache_folder=cache_folder)
+    if choice.runtime == LITERT:
+        raise SettingsError(
+            "runtime litert has no runner of ours for phones; give LiteRT's benchmark_model for the phone's "
+            "processor by --runner"
+        )
     with _building:
         return build_bundle(choice.runtime, abi=abi, cache_folder=cache_folder)
 

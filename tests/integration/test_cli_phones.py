@@ -114,6 +114,24 @@ def test_a_program_of_the_users_own_takes_the_place_of_a_bundle(
         assert model["settings"]["runtime_version"].startswith("program-")
 
 
+def test_a_program_of_the_users_own_times_on_this_machine_too(
+    nas: Nas, models: dict[int, ModelFile], tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    write_runner(right, models)
+    write_runner(wrong, models, add_to_output=0.01)
+
+    (document,) = nas.measure("--runner", str(right)).values()
+    model = only_model(document)
+    refused = nas("measure", "--runner", str(wrong))
+
+    assert (model["backend"], model["ratio"]["estimate"]) == ("host", 2.0)
+    assert model["settings"]["runtime_version"].startswith("program-")
+    assert (model["outputs"], model["flags"]) == ("outputs checked in every run", [])
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "torch gives" in refused.stderr
+
+
 def test_the_table_names_every_phone_with_its_backend(
     nas: Nas, both: list[VirtualPhone], models: dict[int, ModelFile], tmp_path: Path
 ) -> None:
@@ -303,8 +321,8 @@ def test_an_abi_without_a_bundle_is_named_with_those_there_are(
         (("--device", "all"), "no device with serial 'all' (attached: none)"),
         (("--device", "127.0.0.1:1"), "127.0.0.1:1: cannot connect: nothing listens there"),
         (("--device", "all", "--virtual", "1"), "--virtual and --device all choose twice"),
-        (("--runner", "/bin/true"), "--runner /bin/true is a program for a phone; add --device"),
-        (("--runtime", "ncnn"), "unknown runtime 'ncnn' (known: executorch, onnxruntime)"),
+        (("--runtime", "ncnn"), "unknown runtime 'ncnn' (known: executorch, litert, onnxruntime)"),
+        (("--runtime", "ncnn", "--runner", "/bin/true"), "unknown runtime 'ncnn' (known: executorch, litert, onnx"),
     ],
 )
 def test_a_choice_that_cannot_be_met_is_one_line(nas: Nas, arguments: tuple[str, ...], message: str) -> None:

@@ -50,7 +50,7 @@ def models(tmp_path: Path) -> list[ModelFile]:
 
 def scripted(folder: Path, models: list[ModelFile], *, before: str = "") -> Bundle:
     runner = write_runner(folder / "runner", {1000 * (i + 1): model for i, model in enumerate(models)}, before=before)
-    return replace(wrap_program(runner, abi="x86_64", cache_folder=folder / "bundles"), runtime="onnxruntime")
+    return wrap_program(runner, runtime="onnxruntime", abi="x86_64", cache_folder=folder / "bundles")
 
 
 def test_a_runner_is_unpacked_once_and_its_archive_does_not_stay(
@@ -153,7 +153,7 @@ def test_a_bundle_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     runner = tmp_path / "runner"
     runner.write_bytes(b"#!/bin/sh\n" + b"#" * 600_000)
-    bundle = wrap_program(runner, abi="x86_64", cache_folder=tmp_path / "bundles")
+    bundle = wrap_program(runner, runtime="onnxruntime", abi="x86_64", cache_folder=tmp_path / "bundles")
     # The archive fits, archive and content together do not.
     with (
         start_virtual_phone(PhoneOptions(data_bytes=1_100_000)) as small,

@@ -89,6 +89,7 @@ def test_a_bundle_answers_as_torch_does_with_the_threads_asked_for(
     assert (output.runtime, output.runtime_version) == (runtime, installed.bundle.runtime_version)
     assert (output.num_threads, output.num_warmup_runs, len(output.samples_ns)) == (num_threads, 1, 3)
     assert 0 < sum(output.samples_ns) <= output.wall_ns
+    assert output.cpu_ns is not None
     assert output.cpu_ns > 0
     assert output.peak_rss_bytes is not None
     assert output.peak_rss_bytes > 1_000_000

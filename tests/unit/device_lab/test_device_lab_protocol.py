@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_lab.caveats import caveats, where_checked
 from device_lab.device import Device
 from device_lab.errors import (
     DeviceLabError,
@@ -18,11 +19,21 @@ from device_lab.errors import (
     ThreadCountError,
     WrongOutputError,
 )
-from device_lab.measurement import Block, Conditions, DeviceInfo, Measurement, ModelFile, Precision, Reason
+from device_lab.measurement import (
+    Block,
+    Conditions,
+    DeviceInfo,
+    Measurement,
+    ModelFile,
+    Precision,
+    Reason,
+    Summary,
+)
 from device_lab.protocol import COOLDOWN_S, MAX_COOLDOWNS, Progress, measure, run_process
 from device_lab.runner.contract import RunnerOutput, RunRequest
 from device_lab.simulation import SCENARIOS, SimulatedDevice
-from device_lab.statistics import PRECISIONS, ratio_interval
+from device_lab.statistics import PRECISIONS, candidate_runs, has_samples, ratio_interval
+from nas.documents import from_document, to_document
 
 QUICK = Precision(name="quick", goal=0.05, looks=(3, 4, 6), min_timed_s=0.01, min_runs=5, max_warmup_s=0.1)
 TRUE_TIMES_S = {"reference": 0.010, "fast": 0.005, "slow": 0.020, "middle": 0.012}
@@ -378,3 +389,65 @@ def test_a_time_is_believed_only_if_everything_about_it_is_right(
 
     with pytest.raises(error, match=message):
         run_process(FAST, device=device, num_threads=2, precision=QUICK)
+
+
+def _silent(name: str, count: int, output: RunnerOutput) -> RunnerOutput:
+    summary = Summary(statistic="median", num_runs=len(output.samples_ns))
+    return replace(output, output=None, cpu_ns=None, samples_ns=output.samples_ns[:1], summary=summary)
+
+
+def test_a_runner_that_prints_no_answer_is_believed_only_for_a_file_that_was_checked_on_this_machine() -> None:
+    simulated = _simulated()
+    device = _Meddling(simulated, _silent)
+
+    with pytest.raises(WrongOutputError, match=r"fast.onnx: the runner prints no answer .* use a runner that prints"):
+        run_process(FAST, device=device, num_threads=1, precision=QUICK)
+    checked = replace(FAST, checked_here_by="litert 2.3.0")
+    run = run_process(checked, device=device, num_threads=1, precision=QUICK)
+
+    assert run.output_checked_here
+    assert run.summary is not None
+    assert (run.summary.statistic, len(run.samples_ns), run.cpu_ns) == ("median", 1, None)
+
+
+def test_a_checked_file_is_still_held_against_an_answer_that_is_printed() -> None:
+    simulated = _simulated()
+    device = _Meddling(simulated, lambda name, count, output: replace(output, output=(0.25, -3.1)))
+
+    with pytest.raises(WrongOutputError, match="logit 1"):
+        run_process(replace(FAST, checked_here_by="litert"), device=device, num_threads=1, precision=QUICK)
+
+
+def test_a_summary_of_too_few_inferences_is_refused() -> None:
+    simulated = _simulated()
+
+    def few(name: str, count: int, output: RunnerOutput) -> RunnerOutput:
+        return replace(_silent(name, count, output), summary=Summary(statistic="average", num_runs=QUICK.min_runs - 1))
+
+    with pytest.raises(RunnerOutputError, match=r"printed 4 samples, at least 5"):
+        run_process(
+            replace(FAST, checked_here_by="litert"),
+            device=_Meddling(simulated, few),
+            num_threads=1,
+            precision=QUICK,
+        )
+
+
+def test_what_a_runner_did_not_print_is_said_of_the_measurement() -> None:
+    simulated = _simulated()
+    (whole,) = map(_measured, _measure(FAST, device=_Meddling(simulated, _unchanged), clock=simulated))
+    assert (caveats(whole), where_checked(whole)) == ([], "outputs checked in every run")
+
+    def silent_candidate(name: str, count: int, output: RunnerOutput) -> RunnerOutput:
+        return _silent(name, count, output) if name == "fast" else output
+
+    checked = replace(FAST, checked_here_by="litert 2.3.0")
+    device = _Meddling(simulated, silent_candidate)
+    (silent,) = map(_measured, _measure(checked, device=device, clock=simulated))
+
+    assert where_checked(silent) == "outputs checked on the host"
+    unseen, unsampled = caveats(silent)
+    assert unseen.startswith("outputs checked on the host: the runner prints no answer")
+    assert unsampled.startswith("each process printed the median of its inferences, no samples")
+    assert not has_samples(candidate_runs(silent.blocks))
+    assert from_document(Measurement, to_document(silent)) == silent

@@ -41,19 +41,19 @@ def test_a_program_of_the_user_starts_by_itself(tmp_path: Path) -> None:
     program = tmp_path / "benchmark"
     program.write_text("#!/bin/sh\necho hello $1\n")
 
-    bundle = wrap_program(program, abi="arm64-v8a", cache_folder=tmp_path / "cache")
+    bundle = wrap_program(program, runtime="onnxruntime", abi="arm64-v8a", cache_folder=tmp_path / "cache")
 
     command = bundle.command(bundle.folder)
     assert command == ["env", f"LD_LIBRARY_PATH={bundle.folder}", str(bundle.folder / "runner")]
     assert subprocess.run([*command, "you"], capture_output=True, text=True, check=True).stdout == "hello you\n"
     assert bundle.sha256 == sha256_of(bundle.archive)
-    assert wrap_program(program, abi="arm64-v8a", cache_folder=tmp_path / "cache") == bundle
+    assert wrap_program(program, runtime="onnxruntime", abi="arm64-v8a", cache_folder=tmp_path / "cache") == bundle
 
 
 def test_a_program_may_come_in_a_tar_file_with_its_libraries(tmp_path: Path) -> None:
     program = write_tar(tmp_path / "own.tar", {"runner": '#!/bin/sh\ncat "${0%/*}/libown.so"', "libown.so": "its own"})
 
-    bundle = wrap_program(program, abi="armeabi-v7a", cache_folder=tmp_path / "cache")
+    bundle = wrap_program(program, runtime="onnxruntime", abi="armeabi-v7a", cache_folder=tmp_path / "cache")
 
     run = subprocess.run(bundle.command(bundle.folder), capture_output=True, text=True, check=True)
     assert run.stdout == "its own"
@@ -74,7 +74,7 @@ def test_a_tar_file_of_something_else_is_refused(tmp_path: Path, names: tuple[st
     program = write_tar(tmp_path / "own.tar", dict.fromkeys(names, "x"))
 
     with pytest.raises(RunnerBuildError, match=message):
-        wrap_program(program, abi="arm64-v8a", cache_folder=tmp_path / "cache")
+        wrap_program(program, runtime="onnxruntime", abi="arm64-v8a", cache_folder=tmp_path / "cache")
 
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -90,7 +90,7 @@ def write_tar(path: Path, contents: Mapping[str, str]) -> Path:
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunnerBuildError, match=r"--runner .*absent cannot be read: No such file"):
-        wrap_program(tmp_path / "absent", abi="x86_64", cache_folder=tmp_path)
+        wrap_program(tmp_path / "absent", runtime="onnxruntime", abi="x86_64", cache_folder=tmp_path)
 
 
 def test_an_abi_without_a_bundle_is_named_with_the_known_ones(tmp_path: Path) -> None:

@@ -68,6 +68,24 @@ def test_anything_else_is_refused_with_what_was_printed(text: str) -> None:
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"wall_ns": "soon"},
+        {"cpu_ns": None},
+        {"samples_ns": [float("inf")]},
+        {"output": None},
+        {"summary": {"statistic": "median", "num_runs": 20}},
+        {"colour": "red"},
+    ],
+)
+def test_a_line_with_another_kind_of_value_or_name_is_refused(changed: dict[str, object]) -> None:
+    document = json.loads(OUTPUT.to_json()) | changed
+
+    with pytest.raises(RunnerOutputError, match=r"instead of its line of JSON"):
+        RunnerOutput.from_stdout(json.dumps(document))
+
+
 def test_another_version_of_the_contract_is_refused() -> None:
     document = json.loads(OUTPUT.to_json()) | {"contract": 2}
 
