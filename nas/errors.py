@@ -2,11 +2,14 @@
 
 NasError
 ├── TaskError               unknown task, unreadable or inconsistent task files
+├── TeacherError            a teacher that cannot be fetched, or whose head is not the task's
+├── TokenizerError          a tokenizer that cannot be read, or does not fit its network
 ├── MissingExtraError       a feature needs an optional extra that is not installed
 ├── TrainingError           a training run that cannot go on
 │   ├── NonFiniteLossError  the loss became NaN or infinite
 │   └── OutOfMemoryError    the network or its batch does not fit into memory
 ├── ArtifactError           weights that are missing or damaged
+├── ModelFileError          a model file that cannot be timed
 ├── UnknownEvaluatorError   no accuracy evaluator of that name
 ├── StoreError              the store cannot be opened, read or written
 │   └── RunBusyError        another process works on the same run
@@ -24,6 +27,14 @@ class NasError(Exception):
 
 class TaskError(NasError):
     """A task is unknown, or its files cannot be read or contradict each other."""
+
+
+class TeacherError(NasError):
+    """A teacher cannot be fetched, or its head is not the task's."""
+
+
+class TokenizerError(NasError):
+    """A tokenizer cannot be read, or does not fit its network."""
 
 
 class MissingExtraError(NasError):
@@ -55,6 +66,10 @@ class OutOfMemoryError(TrainingError):
 
 class ArtifactError(NasError):
     """Weights are missing or damaged."""
+
+
+class ModelFileError(NasError):
+    """A model file is not what can be timed."""
 
 
 class UnknownEvaluatorError(NasError):

@@ -1,7 +1,8 @@
 """The dense teacher of a task: trained once, kept on disk, shared by all candidates.
 
-Everything that defines a teacher makes up its ``teacher_id``. A second run
-with the same task, shape, recipe, seed and first weights finds it by that name.
+Everything that defines a teacher makes up its ``teacher_id``. A second run with
+the same task, tokenizer, shape, recipe, seed and first weights finds it by that
+name.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from nas.errors import ArtifactError, SettingsError
 from nas.losses import predictions_from_logits, supervised_loss
 from nas.metrics import compute_metric
 from nas.tasks import TaskKind
-from nas.teacher_plans import TeacherPlan
+from nas.teacher_plans import TeacherPlan, fit_head
+from nas.text_tokenizers import TextTokenizer, standard_tokenizer, tokenizer_from_document
 from nas.tokens import TokenizedTask
 from nas.training import Checkpointing, OnStep, predict, train
 from search_spaces.architecture import Architecture
@@ -37,12 +39,13 @@ class Teacher:
     """A dense network that does the task.
 
     ``dev_metrics`` are the task's metrics on the dev split by name.
-    ``origin`` is ``small``, ``minilm`` or the name of a checkpoint folder.
+    ``origin`` is ``small``, ``minilm`` or the name of a checkpoint.
     """
 
     teacher_id: str
     origin: str
     arch: Architecture
+    tokenizer: TextTokenizer
     task: str
     label_names: tuple[str, ...]
     state: Mapping[str, Tensor]
@@ -76,7 +79,9 @@ def prepare_teacher(
         on_step: Hears of every training step; of none if the teacher is found.
 
     Raises:
-        SettingsError: If the teacher has fewer positions than the task's sequence length.
+        SettingsError: If the teacher has fewer positions than the task's
+            sequence length, or another tokenizer than the task was read with.
+        TeacherError: If it shall not be trained, and its head is not the task's.
         ArtifactError: If the kept file is damaged.
         TrainingError: If the loss is not finite, or memory does not suffice.
         OSError: If the folder cannot be written.
@@ -86,10 +91,13 @@ def prepare_teacher(
             f"sequence_length={data.sequence_length} must be at most the teacher's "
             f"max_position_embeddings={plan.arch.max_position_embeddings}"
         )
+    if data.tokenizer.document != plan.tokenizer.document:
+        raise SettingsError(f"task {data.task.name!r} must be tokenized with the tokenizer of teacher {plan.origin!r}")
+    plan = fit_head(plan, data.task.label_names)
     teacher_id = _teacher_id(data, plan, seed=seed)
     path = artifacts.teacher_file(teacher_id)
     if path.exists():
-        return _read(path, teacher_id)
+        return read_teacher(artifacts, teacher_id)
     teacher = _train(data, plan, teacher_id=teacher_id, artifacts=artifacts, seed=seed, device=device, on_step=on_step)
     write_atomically(path, _pack(teacher))
     _checkpoint_path(path).unlink(missing_ok=True)
@@ -126,6 +134,7 @@ def _train(
         teacher_id=teacher_id,
         origin=plan.origin,
         arch=plan.arch,
+        tokenizer=plan.tokenizer,
         task=task.name,
         label_names=task.label_names,
         state={name: tensor.cpu() for name, tensor in network.state_dict().items()},
@@ -145,7 +154,7 @@ def _first_network(data: TokenizedTask, plan: TeacherPlan, *, seed: int) -> Bert
 
 
 def _teacher_id(data: TokenizedTask, plan: TeacherPlan, *, seed: int) -> str:
-    parts = {
+    parts: dict[str, object] = {
         "training_version": TRAINING_VERSION,
         "task": data.content_sha256,
         "sequence_length": data.sequence_length,
@@ -155,6 +164,9 @@ def _teacher_id(data: TokenizedTask, plan: TeacherPlan, *, seed: int) -> str:
         "dropout": plan.dropout,
         "seed": seed,
     }
+    if not data.tokenizer.is_standard:
+        # There was only the standard one once, and what was trained with it keeps its name.
+        parts["tokenizer"] = data.tokenizer.content_sha256
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -165,18 +177,29 @@ def _pack(teacher: Teacher) -> bytes:
         "task": teacher.task,
         "label_names": teacher.label_names,
         "dev_metrics": teacher.dev_metrics,
+        "tokenizer": None if teacher.tokenizer.is_standard else teacher.tokenizer.document,
     }
     return pack(teacher.state, description=json.dumps(description))
 
 
-def _read(path: Path, teacher_id: str) -> Teacher:
+def read_teacher(artifacts: ArtifactFolder, teacher_id: str) -> Teacher:
+    """Read a teacher that was trained before.
+
+    Raises:
+        ArtifactError: If it is not there, or the file is damaged.
+    """
+    path = artifacts.teacher_file(teacher_id)
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such teacher; run the search that trained it again")
     tensors, text = unpack(path.read_bytes(), source=path)
     try:
         description = json.loads(text)
+        document = description.get("tokenizer")
         return Teacher(
             teacher_id=teacher_id,
             origin=description["origin"],
             arch=Architecture.from_json(description["arch"]),
+            tokenizer=standard_tokenizer() if document is None else tokenizer_from_document(document, source=path),
             task=description["task"],
             label_names=tuple(description["label_names"]),
             state=tensors,

@@ -1,8 +1,7 @@
 """From text to batches of token ids.
 
-WordPiece with the standard uncased vocabulary, through the ``tokenizers``
-package. A task is tokenized once; batches are rows of its tensors, cut to the
-longest sequence among them.
+A task is tokenized once; batches are rows of its tensors, cut to the longest
+sequence among them.
 
 Shape legend: n examples, b batch, s tokens.
 """
@@ -12,19 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from typing import Self
 
 import torch
-from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 
-from nas.errors import SettingsError, TaskError
+from nas.errors import SettingsError
 from nas.tasks import Example, Task, TaskKind
+from nas.text_tokenizers import TextTokenizer, standard_tokenizer
 
-VOCAB_SIZE = 30_522
-# Two sentences need three special tokens, and at least one piece each to be worth reading.
-MIN_SEQUENCE_LENGTH = 5
 # Rows are sorted by length within this many batches only, so that an epoch stays well mixed.
 BATCHES_PER_BUCKET = 32
 
@@ -85,62 +80,55 @@ class TokenizedTask:
 
     task: Task
     content_sha256: str
+    tokenizer: TextTokenizer
     sequence_length: int
     train: EncodedSplit
     dev: EncodedSplit
 
 
-def tokenize_task(task: Task, *, sequence_length: int) -> TokenizedTask:
+def tokenize_task(task: Task, *, sequence_length: int, tokenizer: TextTokenizer | None = None) -> TokenizedTask:
     """Tokenize both splits of a task.
 
     Args:
         task: The task.
         sequence_length: Most tokens an example may have, special tokens
             included; the longer sentence of a pair is cut first.
+        tokenizer: The teacher's, or None for the standard uncased one.
 
     Raises:
         SettingsError: If ``sequence_length`` is too short for a pair.
-        TaskError: If the vocabulary that ships with the package is damaged.
+        TokenizerError: If the vocabulary that ships with the package is damaged.
     """
-    if sequence_length < MIN_SEQUENCE_LENGTH:
-        raise SettingsError(f"sequence_length={sequence_length} must be at least {MIN_SEQUENCE_LENGTH}")
-    tokenizer = load_tokenizer()
-    tokenizer.enable_truncation(max_length=sequence_length, strategy="longest_first")
+    tokenizer = tokenizer or standard_tokenizer()
     return TokenizedTask(
         task=task,
         content_sha256=task.content_sha256(),
+        tokenizer=tokenizer,
         sequence_length=sequence_length,
-        train=encode(task.train, tokenizer, kind=task.kind),
-        dev=encode(task.dev, tokenizer, kind=task.kind),
+        train=encode(task.train, tokenizer, kind=task.kind, sequence_length=sequence_length),
+        dev=encode(task.dev, tokenizer, kind=task.kind, sequence_length=sequence_length),
     )
 
 
-def load_tokenizer() -> BertWordPieceTokenizer:
-    """Load WordPiece with the standard uncased vocabulary.
+def encode(
+    examples: Sequence[Example], tokenizer: TextTokenizer, *, kind: TaskKind, sequence_length: int
+) -> EncodedSplit:
+    """Tokenize examples, with the special tokens around a sentence or between two.
 
     Raises:
-        TaskError: If the vocabulary does not have 30,522 entries.
+        SettingsError: If ``sequence_length`` is too short for a pair.
     """
-    with as_file(files("nas.data") / "vocab.txt") as path:
-        tokenizer = BertWordPieceTokenizer(str(path), lowercase=True)
-        if tokenizer.get_vocab_size() != VOCAB_SIZE:
-            raise TaskError(
-                f"{path}: {tokenizer.get_vocab_size()} word pieces, the standard vocabulary has {VOCAB_SIZE}; "
-                "install the package again"
-            )
-    return tokenizer
-
-
-def encode(examples: Sequence[Example], tokenizer: BertWordPieceTokenizer, *, kind: TaskKind) -> EncodedSplit:
-    """Tokenize examples as ``[CLS] sentence [SEP]`` or ``[CLS] sentence [SEP] sentence2 [SEP]``."""
+    if sequence_length < tokenizer.min_sequence_length:
+        raise SettingsError(f"sequence_length={sequence_length} must be at least {tokenizer.min_sequence_length}")
+    encoder = tokenizer.encoder(sequence_length=sequence_length)
     texts = [
         example.sentence if example.sentence2 is None else (example.sentence, example.sentence2) for example in examples
     ]
-    encodings = tokenizer.encode_batch(texts)
+    encodings = encoder.encode_batch(texts)
     lengths = torch.tensor([len(encoding.ids) for encoding in encodings])
     shape = (len(examples), int(lengths.max()))
-    # [PAD] is word piece 0, and padding belongs to the first sentence. Narrow types: a split stays in memory.
-    input_ids = torch.zeros(shape, dtype=torch.int32)
+    # Padding belongs to the first sentence. Narrow types: a split stays in memory.
+    input_ids = torch.full(shape, tokenizer.padding_id, dtype=torch.int32)
     token_type_ids = torch.zeros(shape, dtype=torch.int8)
     for row, encoding in enumerate(encodings):
         input_ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids, dtype=torch.int32)

@@ -116,10 +116,12 @@ def prepare_search(
     check_sampler(request.sampler)
     check_evaluator(request.evaluator)
     task_folder = Path(request.task_dir) if request.task_dir else None
-    data = tokenize_task(load_task(request.task, folder=task_folder), sequence_length=request.sequence_length)
+    task = load_task(request.task, folder=task_folder)
+    plan = teacher_plan(request.teacher)
+    data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)
     teacher = prepare_teacher(
         data,
-        teacher_plan(request.teacher),
+        plan,
         artifacts=workplace.artifacts,
         seed=request.seed,
         device=workplace.train_device,

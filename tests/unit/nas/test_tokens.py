@@ -5,7 +5,8 @@ import torch
 
 from nas.errors import SettingsError
 from nas.tasks import Example, TaskKind
-from nas.tokens import EncodedSplit, encode, load_tokenizer, ordered_batches, tokenize_task, training_batches
+from nas.text_tokenizers import standard_tokenizer
+from nas.tokens import EncodedSplit, encode, ordered_batches, tokenize_task, training_batches
 from tests.small_tasks import classification_task, regression_task
 
 CLS, SEP = 101, 102
@@ -13,10 +14,10 @@ LENGTHS = torch.arange(100) % 17 + 3
 
 
 def test_the_vocabulary_is_the_standard_uncased_one() -> None:
-    tokenizer = load_tokenizer()
+    encoder = standard_tokenizer().encoder()
 
-    assert tokenizer.get_vocab_size() == 30_522
-    assert tokenizer.encode("Hello WORLD").ids == [CLS, 7592, 2088, SEP]
+    assert encoder.get_vocab_size() == 30_522
+    assert encoder.encode("Hello WORLD").ids == [CLS, 7592, 2088, SEP]
 
 
 def test_a_pair_has_types_and_a_batch_is_padded_to_its_longest() -> None:
@@ -25,7 +26,7 @@ def test_a_pair_has_types_and_a_batch_is_padded_to_its_longest() -> None:
         Example(sentence="hello", sentence2="world", label=0),
         Example(sentence="hello hello hello hello", sentence2="world", label=0),
     )
-    split = encode(examples, load_tokenizer(), kind=TaskKind.CLASSIFICATION)
+    split = encode(examples, standard_tokenizer(), kind=TaskKind.CLASSIFICATION, sequence_length=16)
 
     batch = split.batch(torch.tensor([1, 0]))
 
@@ -39,11 +40,9 @@ def test_a_pair_has_types_and_a_batch_is_padded_to_its_longest() -> None:
 
 
 def test_the_longer_sentence_of_a_pair_is_cut_first() -> None:
-    tokenizer = load_tokenizer()
-    tokenizer.enable_truncation(max_length=7, strategy="longest_first")
     example = Example(sentence="hello " * 9, sentence2="world", label=0.0)
 
-    split = encode((example,), tokenizer, kind=TaskKind.REGRESSION)
+    split = encode((example,), standard_tokenizer(), kind=TaskKind.REGRESSION, sequence_length=7)
 
     assert split.input_ids.tolist() == [[CLS, 7592, 7592, 7592, SEP, 2088, SEP]]
     assert split.labels.dtype == torch.float32
