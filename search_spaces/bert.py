@@ -73,14 +73,18 @@ class Embeddings(nn.Module):
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
         """Embed token ids (b, s) into hidden states (b, h, s)."""
+        hidden: Tensor = self.dropout(self.layer_norm(self.summed(input_ids, token_type_ids)))
+        return hidden.transpose(1, 2)
+
+    def summed(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Add up the three embeddings of every token (b, s), before the layer norm, (b, s, h)."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        summed = (
+        total: Tensor = (
             self.word_embeddings(input_ids)
             + self.token_type_embeddings(token_type_ids)
             + self.position_embeddings(positions)
         )
-        hidden: Tensor = self.dropout(self.layer_norm(summed))
-        return hidden.transpose(1, 2)
+        return total
 
 
 class Layer(nn.Module):
