@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from device_lab.device import Device
 from device_lab.errors import DeviceLabError
 from device_lab.measurement import ModelFile, Precision, Reason
 from device_lab.protocol import measure
 from device_lab.simulation import Scenario, SimulatedDevice
-from device_lab.statistics import ratio_interval
+from device_lab.statistics import half_width, ratio_interval
 
 _REFERENCE = "reference"
 
@@ -21,7 +23,8 @@ _REFERENCE = "reference"
 class Coverage:
     """What many simulated sessions of one scenario came to.
 
-    ``covered`` and ``goal_met`` are shares of all intervals;
+    ``covered`` and ``goal_met`` are shares of all intervals; ``explained`` is that
+    of intervals as narrow as asked, or with a reason why they are not;
     ``root_mean_square_error`` is that of the log ratio, ``duration_s`` the mean
     simulated time for each candidate.
     """
@@ -29,6 +32,7 @@ class Coverage:
     num_intervals: int
     covered: float
     goal_met: float
+    explained: float
     num_blocks: float
     root_mean_square_error: float
     duration_s: float
@@ -43,6 +47,7 @@ def simulate_coverage(
     reference_s: float,
     has_heat_gate: bool,
     seed: int,
+    through: Callable[[SimulatedDevice], Device] = lambda simulated: simulated,
 ) -> Coverage:
     """Run sessions of fresh simulated devices, each with candidates of 0.4 to 1.6 times the reference.
 
@@ -54,12 +59,13 @@ def simulate_coverage(
         reference_s: True time of one inference of the reference.
         has_heat_gate: Whether the sessions know the cold baseline.
         seed: Session ``i`` draws from the generator seeded with ``seed`` and ``i``.
+        through: Returns the device the protocol sees; one that hands on what the simulated one answers.
 
     Raises:
         DeviceLabError: If a session ends in an error instead of an interval.
     """
-    errors, covered, goal_met, num_blocks, duration_s = [], 0, 0, 0, 0.0
-    candidates = [_model(f"candidate {i}") for i in range(num_candidates)]
+    errors, covered, goal_met, explained, num_blocks, duration_s = [], 0, 0, 0, 0, 0.0
+    candidates = [simulated_model(f"candidate-{i}") for i in range(num_candidates)]
     for session in range(num_sessions):
         generator = np.random.default_rng([seed, session])
         ratios = generator.uniform(0.4, 1.6, num_candidates)
@@ -67,8 +73,8 @@ def simulate_coverage(
         device = SimulatedDevice({_REFERENCE: reference_s} | times_s, scenario=scenario, generator=generator)
         outcomes = measure(
             candidates,
-            reference=_model(_REFERENCE),
-            device=device,
+            reference=simulated_model(_REFERENCE),
+            device=through(device),
             num_threads=1,
             precision=precision,
             generator=generator,
@@ -82,19 +88,22 @@ def simulate_coverage(
             interval = ratio_interval(outcome.blocks)
             covered += interval.low <= ratio <= interval.high
             goal_met += outcome.reason is Reason.GOAL_MET
+            explained += outcome.reason is not Reason.GOAL_MET or half_width(outcome.blocks) <= precision.goal
             num_blocks += len(outcome.blocks)
             errors.append(math.log(interval.estimate / ratio))
     return Coverage(
         num_intervals=len(errors),
         covered=covered / len(errors),
         goal_met=goal_met / len(errors),
+        explained=explained / len(errors),
         num_blocks=num_blocks / len(errors),
         root_mean_square_error=math.sqrt(sum(error * error for error in errors) / len(errors)),
         duration_s=duration_s / len(errors),
     )
 
 
-def _model(name: str) -> ModelFile:
+def simulated_model(name: str) -> ModelFile:
+    """Return a model for a `SimulatedDevice`, which knows it by its ``sha256``: its name."""
     return ModelFile(
         path=Path(name), sha256=name, sequence_length=1, batch_size=1, token_limit=1, expected_output=(0.0,)
     )

@@ -53,6 +53,7 @@ SCENARIOS = MappingProxyType(
             Scenario(name="heat", heats=True),
             Scenario(name="jumps", jumps=True),
             Scenario(name="bursts", bursts=True),
+            Scenario(name="mixed", heats=True, jumps=True),
         )
     }
 )

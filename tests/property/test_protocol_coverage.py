@@ -26,6 +26,7 @@ def test_a_95_percent_interval_contains_the_truth_in_93_to_98_percent(scenario: 
     assert coverage.num_intervals == 400
     assert 0.93 <= coverage.covered <= 0.98
     assert coverage.goal_met >= 0.85
+    assert coverage.explained == 1.0
     assert coverage.root_mean_square_error < PRECISIONS[precision].goal / 2
 
 
