@@ -2,7 +2,7 @@
 
 A task is plain values. It comes from the data that ships with the package,
 from a folder with two tab-separated files, or from GLUE on the Hugging Face
-Hub (Wang et al., arXiv 1804.07461).
+Hub.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from nas.errors import TaskError
-from nas.task_files import Row, read_glue, read_tsv
+from nas.glue import GLUE, GlueTask
+from nas.task_files import Row, read_glue, read_split, read_tsv
 
 EMBEDDED_SUBJ = "embedded-subj"
 
@@ -67,27 +68,6 @@ class Task:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GlueTask:
-    """What GLUE says of one of its tasks: kind, metrics, and the Hub's names of columns and dev split."""
-
-    metrics: tuple[str, ...]
-    columns: tuple[str, str | None]
-    kind: TaskKind = TaskKind.CLASSIFICATION
-    dev_split: str = "validation"
-
-
-GLUE = {
-    "sst2": GlueTask(metrics=("accuracy",), columns=("sentence", None)),
-    "cola": GlueTask(metrics=("matthews",), columns=("sentence", None)),
-    "mrpc": GlueTask(metrics=("f1", "accuracy"), columns=("sentence1", "sentence2")),
-    "stsb": GlueTask(metrics=("pearson", "spearman"), columns=("sentence1", "sentence2"), kind=TaskKind.REGRESSION),
-    "rte": GlueTask(metrics=("accuracy",), columns=("sentence1", "sentence2")),
-    "qnli": GlueTask(metrics=("accuracy",), columns=("question", "sentence")),
-    "qqp": GlueTask(metrics=("f1", "accuracy"), columns=("question1", "question2")),
-    "mnli": GlueTask(metrics=("accuracy",), columns=("premise", "hypothesis"), dev_split="validation_matched"),
-    "wnli": GlueTask(metrics=("accuracy",), columns=("sentence1", "sentence2")),
-}
 KNOWN_TASKS = (EMBEDDED_SUBJ, *GLUE)
 
 
@@ -96,15 +76,17 @@ def load_task(name: str, *, folder: Path | None) -> Task:
 
     Args:
         name: With ``folder`` any name; without, one of `KNOWN_TASKS`.
-        folder: Where to find ``train.tsv`` and ``dev.tsv``, or None for the
-            data that ships with the package and for the Hub.
+        folder: Where to find ``train.tsv`` and ``dev.tsv`` (MNLI in GLUE's own
+            layout: ``dev_matched.tsv``), or None for the data that ships with
+            the package and for the Hub.
 
     Raises:
         TaskError: If no task has that name, or its data is not usable.
         MissingExtraError: If the task is on the Hub and the extra ``hub`` is not installed.
     """
     if folder is not None:
-        return _make_task(name, read_tsv(folder / "train.tsv"), read_tsv(folder / "dev.tsv"), source=str(folder))
+        train_rows = read_split(folder / "train.tsv", task=name)
+        return _make_task(name, train_rows, read_split(_dev_file(name, folder), task=name), source=str(folder))
     if name == EMBEDDED_SUBJ:
         embedded = files("nas.data") / "embedded_subj"
         with as_file(embedded / "train.tsv") as train, as_file(embedded / "dev.tsv") as dev:
@@ -115,7 +97,7 @@ def load_task(name: str, *, folder: Path | None) -> Task:
             "for a task of your own give a folder with train.tsv and dev.tsv"
         )
     glue = GLUE[name]
-    train_rows, dev_rows, label_names = read_glue(name, columns=glue.columns, dev_split=glue.dev_split)
+    train_rows, dev_rows, label_names = read_glue(name, columns=glue.hub_columns, dev_split=glue.dev_split)
     return _make_task(name, train_rows, dev_rows, source=f"hub:{name}", label_names=label_names)
 
 
@@ -136,11 +118,16 @@ def load_task_folder(folder: Path) -> Task:
 def _make_task(
     name: str, train: Sequence[Row], dev: Sequence[Row], *, source: str, label_names: tuple[str, ...] = ()
 ) -> Task:
+    for split, rows in (("train", train), ("dev", dev)):
+        if not rows:
+            raise TaskError(f"{source}: split {split!r} has no rows; a split needs at least one")
     if (train[0].sentence2 is None) != (dev[0].sentence2 is None):
         having, lacking = ("train", "dev") if dev[0].sentence2 is None else ("dev", "train")
         raise TaskError(f"{source}: {having}.tsv has a column 'sentence2' and {lacking}.tsv has none")
     glue = GLUE.get(name)
-    kind = glue.kind if glue is not None else _guess_kind([row.label for row in train])
+    kind = _guess_kind([row.label for row in train])
+    if glue is not None:
+        kind = TaskKind.REGRESSION if glue.is_regression else TaskKind.CLASSIFICATION
     if kind is TaskKind.REGRESSION:
         metrics = glue.metrics if glue is not None else ("pearson", "spearman")
         return Task(
@@ -151,7 +138,7 @@ def _make_task(
             train=_regression_examples(train, f"{source}/train.tsv"),
             dev=_regression_examples(dev, f"{source}/dev.tsv"),
         )
-    names = label_names or _order_labels({row.label for row in train})
+    names = label_names or _order_labels({row.label for row in train}, glue)
     if len(names) < 2:
         raise TaskError(f"{source}/train.tsv: every label is {names[0]!r}; a classification task has at least two")
     positions = {label: position for position, label in enumerate(names)}
@@ -172,8 +159,16 @@ def _guess_kind(labels: Sequence[str]) -> TaskKind:
     return TaskKind.CLASSIFICATION
 
 
-def _order_labels(labels: set[str]) -> tuple[str, ...]:
-    """Order by value if all are numbers, so that "10" follows "9", and by spelling otherwise."""
+def _dev_file(name: str, folder: Path) -> Path:
+    glue_file = folder / GLUE[name].dev_file if name in GLUE else folder / "dev.tsv"
+    return glue_file if glue_file.exists() else folder / "dev.tsv"
+
+
+def _order_labels(labels: set[str], glue: GlueTask | None) -> tuple[str, ...]:
+    """Order as GLUE does, else by value if all are numbers, so that "10" follows "9", else by spelling."""
+    for known in (glue.labels, glue.hub_labels) if glue is not None else ():
+        if labels == set(known):
+            return known
     if all(math.isfinite(_number(label)) for label in labels):
         return tuple(sorted(labels, key=lambda label: (float(label), label)))
     return tuple(sorted(labels))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nas.errors import MissingExtraError, TaskError
+from nas.glue import GLUE
 from nas.tasks import KNOWN_TASKS, TaskKind, load_task, load_task_folder
 from tests.small_tasks import classification_task, write_split
 
@@ -178,6 +179,79 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(TaskError, match=r"task 'rte' cannot be fetched .*\(no route\); give a folder"):
         load_task("rte", folder=None)
+
+
+GLUE_FILES = {
+    # Headers as in GLUE's download; the label is the last column but where said.
+    "sst2": ("sentence\tlabel", "{a}\t{label}"),
+    "cola": (None, "gj04\t{label}\t*\t{a}"),
+    "mrpc": ("\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String", "{label}\t70\t71\t{a}\t{b}"),
+    "stsb": (
+        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore",
+        "0\tmain\tMSRvid\t2012\t0001\tnone\tnone\t{a}\t{b}\t{label}",
+    ),
+    "rte": ("index\tsentence1\tsentence2\tlabel", "0\t{a}\t{b}\t{label}"),
+    "qnli": ("index\tquestion\tsentence\tlabel", "0\t{a}\t{b}\t{label}"),
+    "qqp": ("id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "7\t1\t2\t{a}\t{b}\t{label}"),
+    "mnli": (
+        "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\t"
+        "sentence2_parse\tsentence1\tsentence2\tlabel1\tgold_label",
+        "0\t1\t1n\ttravel\t( p )\t( p )\t(ROOT p)\t(ROOT p)\t{a}\t{b}\tneutral\t{label}",
+    ),
+    "wnli": ("index\tsentence1\tsentence2\tlabel", "0\t{a}\t{b}\t{label}"),
+}
+
+
+@pytest.mark.parametrize("name", GLUE_FILES)
+def test_a_folder_in_the_layout_of_glues_download_is_read(tmp_path: Path, name: str) -> None:
+    header, row = GLUE_FILES[name]
+    labels = GLUE[name].labels or ("0.0", "3.8")
+    texts = [{"a": f'a "quote {label}', "b": f"b {label}", "label": label} for label in labels]
+    rows = [row.format(**text) for text in texts]
+    lines = [header, *rows] if header else rows
+    for file in ("train.tsv", GLUE[name].dev_file):
+        write_split(tmp_path / file, *lines)
+
+    task = load_task(name, folder=tmp_path)
+
+    assert (task.label_names, task.metrics) == (GLUE[name].labels, GLUE[name].metrics)
+    for split in (task.train, task.dev):
+        assert [example.sentence for example in split] == [text["a"] for text in texts]
+        pairs = [text["b"] for text in texts] if name not in ("sst2", "cola") else [None] * len(texts)
+        assert [example.sentence2 for example in split] == pairs
+        assert [example.label for example in split] == ([0.0, 3.8] if name == "stsb" else list(range(len(labels))))
+
+
+def test_the_broken_rows_of_qqp_are_left_out_and_those_of_others_named(tmp_path: Path) -> None:
+    header, _ = GLUE_FILES["qqp"]
+    rows = ("7\t1\t2\ta\tb\t1", "8\t1\t2\tcut in the", "9\t1\t2\ta\t\t0", "10\t1\t2\tc\td\t0")
+    write_split(tmp_path / "train.tsv", str(header), *rows)
+    write_split(tmp_path / "dev.tsv", str(header), *rows)
+
+    assert [example.sentence2 for example in load_task("qqp", folder=tmp_path).train] == ["b", "d"]
+
+    write_split(tmp_path / "train.tsv", "index\tsentence1\tsentence2\tlabel", "0\ta\tb\tentailment", "1\ta")
+    with pytest.raises(TaskError, match=r"train\.tsv:3: a row needs 4 fields and text in 'sentence1' and 'label'"):
+        load_task("rte", folder=tmp_path)
+
+
+def test_the_labels_of_a_glue_task_are_in_glues_order(tmp_path: Path) -> None:
+    mnli = ("sentence\tsentence2\tlabel", *(f"a\tb\t{label}" for label in ("contradiction", "entailment", "neutral")))
+    mrpc = ("sentence\tsentence2\tlabel", "a\tb\tequivalent", "a\tb\tnot_equivalent")
+    _write(tmp_path / "mnli", train=mnli, dev=mnli)
+    _write(tmp_path / "mrpc", train=mrpc, dev=mrpc)
+
+    assert load_task_folder(tmp_path / "mnli").label_names == ("entailment", "neutral", "contradiction")
+    # F1 is that of the class at position 1.
+    assert load_task_folder(tmp_path / "mrpc").label_names == ("not_equivalent", "equivalent")
+
+
+def test_a_split_of_the_hub_without_rows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [{"sentence": "it rains", "label": 0}, {"sentence": "it pours", "label": 1}]
+    _fake_hub(monkeypatch, {"train": records, "validation": []}, ["negative", "positive"])
+
+    with pytest.raises(TaskError, match="hub:sst2: split 'dev' has no rows; a split needs at least one"):
+        load_task("sst2", folder=None)
 
 
 def test_all_nine_glue_tasks_are_known() -> None:
