@@ -87,6 +87,11 @@ def split_steps(name: str) -> tuple[str, int | None]:
     return base, int(steps)
 
 
+def join_steps(name: str, num_steps: int | None) -> str:
+    """Return ``NAME@STEPS``, or the name alone if ``num_steps`` is None."""
+    return name if num_steps is None else f"{name}@{num_steps}"
+
+
 def small_plan(arch: Architecture = SMALL_SHAPE, *, num_steps: int | None = None) -> TeacherPlan:
     """Plan a teacher trained on the task alone: seconds for a small shape and a few thousand examples.
 

@@ -28,7 +28,12 @@ def search(
     space: Annotated[str | None, typer.Option(help="squeezebert, staged or grouped [default: grouped]")] = None,
     task: Annotated[str | None, typer.Option(help="embedded-subj, or a GLUE task [default: embedded-subj]")] = None,
     task_dir: Annotated[Path | None, typer.Option(help="folder with train.tsv and dev.tsv")] = None,
-    teacher: Annotated[str | None, typer.Option(help="small, minilm, or a checkpoint folder [default: small]")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="small, minilm, a checkpoint folder, or hub:OWNER/NAME [default: small]")
+    ] = None,
+    teacher_steps: Annotated[
+        int | None, typer.Option(min=0, help="training steps of the teacher; 0 for one that is fine-tuned already")
+    ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="of accuracy,latency,macs,parameters [default: accuracy,latency]")
     ] = None,
@@ -62,6 +67,7 @@ def search(
         "task": task,
         "task_dir": str(task_dir.resolve()) if task_dir else None,
         "teacher": teacher,
+        "teacher_steps": teacher_steps,
         "objectives": _objectives(objectives) if objectives else None,
         "sampler": sampler,
         "evaluator": evaluator,
@@ -99,7 +105,8 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
 
     Args:
         run: Name of the run.
-        given: The fields of a request that were asked for; the others are the run's own, or the defaults.
+        given: The fields of a request that were asked for, and perhaps the
+            teacher's steps; the others are the run's own, or the defaults.
         num_trials: Distinct architectures the run shall have.
         place: Where.
 
@@ -160,10 +167,22 @@ def _request(run: str, given: dict[str, Any], store: Any) -> SearchRequest:
 
     existing = find_settings(store, run)
     if existing is None:
-        return SearchRequest(**given)
-    wanted = replace(existing.request, **given)
+        return SearchRequest(**_with_teacher_steps(given, SearchRequest()))
+    wanted = replace(existing.request, **_with_teacher_steps(given, existing.request))
     refuse_differences(run, existing.request, wanted)
     return existing.request
+
+
+def _with_teacher_steps(given: dict[str, Any], request: SearchRequest) -> dict[str, Any]:
+    """Say how long to train the teacher in its name, completing what was left out from ``request``."""
+    from nas.teacher_plans import join_steps, split_steps
+
+    fields = {name: value for name, value in given.items() if name != "teacher_steps"}
+    if "teacher" in given or "teacher_steps" in given:
+        own_name, own_steps = split_steps(request.teacher)
+        name, steps = split_steps(given.get("teacher", own_name))
+        fields["teacher"] = join_steps(name, given.get("teacher_steps", own_steps if steps is None else steps))
+    return fields
 
 
 def _objectives(text: str) -> tuple[Objective, ...]:
