@@ -8,6 +8,7 @@ NasError
 ├── TrainingError           a training run that cannot go on
 │   ├── NonFiniteLossError  the loss became NaN or infinite
 │   └── OutOfMemoryError    the network or its batch does not fit into memory
+├── AgreementError          a written model that answers otherwise than the network it is
 ├── ArtifactError           weights that are missing or damaged
 ├── ModelFileError          a model file that cannot be timed
 ├── UnknownEvaluatorError   no accuracy evaluator of that name
@@ -62,6 +63,10 @@ class OutOfMemoryError(TrainingError):
 
     def __init__(self, *, doing: str) -> None:
         super().__init__(f"{doing}: out of memory; choose a shorter sequence length or a smaller network")
+
+
+class AgreementError(NasError):
+    """A written model does not answer what the network it was written from answers."""
 
 
 class ArtifactError(NasError):

@@ -196,7 +196,8 @@ def _hypervolumes(
     items: tuple[Evidence, ...], objectives: tuple[Objective, ...], reference: Floats, generator: np.random.Generator
 ) -> Floats:
     resampled = resampled_losses(items, objectives, generator)
-    return np.array([hypervolume(losses, reference=reference) for losses in resampled]) / np.prod(reference)
+    volumes = [hypervolume(losses, reference=reference) for losses in resampled]
+    return np.asarray(volumes, dtype=np.float64) / float(np.prod(reference))
 
 
 def _side(

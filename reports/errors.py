@@ -4,6 +4,7 @@ ReportError
 ├── EmptyRunError          the run has no trial yet
 ├── IncomparableRunsError  nothing of two runs means the same
 ├── NothingFitsError       no model of a run keeps the limit it is picked by
+├── NothingTimedError      no device was timed on yet
 └── UnknownFormatError     no figure can be written in that format
 """
 
@@ -42,6 +43,13 @@ class NothingFitsError(ReportError):
             f"or search on with `nas search {run} --trials N`"
         )
         self.run = run
+
+
+class NothingTimedError(ReportError):
+    """No device was timed on yet."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing was timed yet, so no device has a page; start with `nas measure`")
 
 
 class UnknownFormatError(ReportError):

@@ -16,7 +16,7 @@ from device_lab.statistics import kept_blocks, ratio_interval
 from nas.records import Objective, Role, Run, Trial, TrialState
 from search_spaces.architecture import Architecture
 
-_BACKEND_LABELS = {
+BACKEND_LABELS = {
     Backend.DEVICE: "phone",
     Backend.HOST: "this machine (host)",
     Backend.VIRTUAL_PHONE: "virtual phone, not a phone",
@@ -37,7 +37,7 @@ class Bench:
     @property
     def label(self) -> str:
         """What a reader must know of these times, to be shown beside each of them."""
-        return _BACKEND_LABELS[self.device.backend]
+        return BACKEND_LABELS[self.device.backend]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +188,7 @@ def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
     elsewhere = [m for m in trial.measurements if m.device.backend is not Backend.QEMU]
     if elsewhere:
         device = elsewhere[-1].device
-        return f"timed elsewhere ({_BACKEND_LABELS[device.backend]}, {device.model}) or against another reference"
+        return f"timed elsewhere ({BACKEND_LABELS[device.backend]}, {device.model}) or against another reference"
     return "not timed"
 
 

@@ -14,9 +14,11 @@ from nas.cli.compare import compare
 from nas.cli.cost import cost
 from nas.cli.devices import devices
 from nas.cli.doctor import doctor
+from nas.cli.export import export
 from nas.cli.gate import gate
 from nas.cli.measure import measure
 from nas.cli.pick import pick
+from nas.cli.predict import predict
 from nas.cli.qualify import qualify
 from nas.cli.quickstart import quickstart
 from nas.cli.report import report
@@ -37,7 +39,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (quickstart, search, report, show, pick, compare, gate, measure, qualify, cost, spaces, devices, doctor):
+for verb in (
+    quickstart,
+    search,
+    report,
+    show,
+    pick,
+    export,
+    predict,
+    compare,
+    gate,
+    measure,
+    qualify,
+    cost,
+    spaces,
+    devices,
+    doctor,
+):
     app.command()(verb)
 app.add_typer(runner, name="runner")
 
