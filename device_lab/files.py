@@ -1,9 +1,10 @@
-"""Files that are whole or not there: atomic writes and content hashes."""
+"""Files and folders that are whole or not there: atomic writes and content hashes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,36 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path`` to fill; it becomes ``path`` only if the block succeeds.
+
+    Raises:
+        FileExistsError: If there is something at ``path`` already; it stays as it is.
+        OSError: If the folder cannot be written, or the disk is full.
+    """
+    require_absent(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        require_absent(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_absent(path: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        FileExistsError: If there is something at ``path``.
+    """
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(f"{path}: is there already and stays as it is; give another path, or delete it first")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

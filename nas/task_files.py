@@ -74,11 +74,13 @@ def read_unlabelled(path: Path, *, task: str) -> tuple[UnlabelledRow, ...]:
     """
     lines = _read_lines(path)
     header = lines[0].split("\t")
-    first, second = GLUE[task].file_columns if task in GLUE else COLUMNS[:2]
+    first, second = GLUE[task].file_columns if task in GLUE else ("sentence", "sentence2")
     if first not in header or (second is not None and second not in header):
-        first, second = "sentence", "sentence2" if "sentence2" in header else None
-    if first not in header:
-        raise TaskError(f"{path}:1: column {first!r} is missing from the header {header}")
+        is_pair = "sentence2" in header or (task in GLUE and second is not None)
+        first, second = "sentence", "sentence2" if is_pair else None
+    for column in (first, second):
+        if column is not None and column not in header:
+            raise TaskError(f"{path}:1: column {column!r} is missing from the header {header}")
     if len(lines) == 1:
         raise TaskError(f"{path}: no rows after the header; there is nothing to predict")
     name = next((column for column in ("index", "id") if column in header), None)

@@ -22,6 +22,7 @@ from nas.cli.predict import predict
 from nas.cli.qualify import qualify
 from nas.cli.quickstart import quickstart
 from nas.cli.report import report
+from nas.cli.reproduce import reproduce
 from nas.cli.runner import runner
 from nas.cli.search import search
 from nas.cli.show import show
@@ -51,6 +52,7 @@ for verb in (
     gate,
     measure,
     qualify,
+    reproduce,
     cost,
     spaces,
     devices,

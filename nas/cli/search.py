@@ -167,6 +167,8 @@ def _request(run: str, given: dict[str, Any], store: Any) -> SearchRequest:
 
     existing = find_settings(store, run)
     if existing is None:
+        if "task_dir" in given:
+            given = {"task": Path(given["task_dir"]).name} | given
         return SearchRequest(**_with_teacher_steps(given, SearchRequest()))
     wanted = replace(existing.request, **_with_teacher_steps(given, existing.request))
     refuse_differences(run, existing.request, wanted)

@@ -26,27 +26,17 @@ def show(
 
     Example: nas show quickstart --trial 0 --json > model.json
     """
-    from nas.cli.stores import open_existing_store
+    from nas.cli.stores import find_trial, open_existing_store
     from nas.runs import load_run
 
     with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
         loaded = load_run(store, run)
     if trial is not None:
-        _show_trial(_find(loaded, trial), as_json=as_json)
+        _show_trial(find_trial(loaded, trial), as_json=as_json)
     elif as_json:
         print_json([_document(each) for each in loaded.trials])
     else:
         _show_run(loaded)
-
-
-def _find(run: Run, number: int) -> Trial:
-    from nas.errors import StoreError
-
-    for trial in run.trials:
-        if trial.number == number:
-            return trial
-    numbers = ", ".join(str(trial.number) for trial in run.trials) or "none"
-    raise StoreError(f"run {run.name!r} has no trial {number} (trials: {numbers})")
 
 
 def _show_trial(trial: Trial, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 
 from nas.errors import SettingsError, StoreError
-from nas.records import Run
+from nas.records import Run, Trial
 from nas.runs import load_run
 from nas.store import Store, sqlite_url
 
@@ -58,6 +58,19 @@ def load_runs(names: Sequence[str], *, runs_folder: Path, storage: str | None) -
         with open_existing_store(name, runs_folder=runs_folder, storage=storage) as store:
             runs.append(load_run(store, name))
     return runs
+
+
+def find_trial(run: Run, number: int) -> Trial:
+    """Return the trial of a run with this number.
+
+    Raises:
+        StoreError: If it has none.
+    """
+    for trial in run.trials:
+        if trial.number == number:
+            return trial
+    numbers = ", ".join(str(trial.number) for trial in run.trials) or "none"
+    raise StoreError(f"run {run.name!r} has no trial {number} (trials: {numbers})")
 
 
 def check_run_name(name: str) -> None:
