@@ -38,7 +38,12 @@ def test_the_commands_of_the_readme_work(
         if target:
             Path(target.strip()).write_text(finished.stdout)
 
-    assert len(commands) >= 9
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    capsys.readouterr()
+    exec(example, {})
+
+    assert re.fullmatch(r"\['(sub|ob)jective', '(sub|ob)jective'\]\n", capsys.readouterr().out)
+    assert len(commands) >= 10
     assert (tmp_path / "runs" / "first" / "report" / "index.html").exists()
 
 
