@@ -1,13 +1,8 @@
-"""What is in force on a phone, whether a session may start there, and what to hold against one that ended."""
+"""What the conditions of a phone mean: whether a session may start there, and what to hold against one that ended."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from device_lab.adb import AdbDevice
-from device_lab.measurement import Conditions
-from device_lab.phone_scripts import UNREADABLE, run_script
-from device_lab.snapshot import parse_snapshot
+from device_lab.measurement import UNREADABLE, Conditions
 
 MIN_BATTERY_PERCENT = 30
 LOAD_PER_CORE_LIMIT = 1.0
@@ -16,8 +11,6 @@ LOAD_PER_CORE_LIMIT = 1.0
 THERMAL_STATES = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 """Android's words for the thermal status, by its number."""
 
-# Where sysfs and proc lie on a phone.
-_ROOTS = ("/sys", "/proc")
 _CHANGES = {
     "governor": "the governor",
     "max_frequencies_mhz": "the highest clock allowed",
@@ -28,16 +21,6 @@ _CHANGES = {
     "boot_id": "the boot id (it restarted)",
     "build_fingerprint": "the build",
 }
-
-
-def phone_conditions(adb: AdbDevice) -> Conditions:
-    """Read what is in force on a phone, in one round trip; ``"?"`` for what cannot be read.
-
-    Raises:
-        DeviceLabError: See `device_lab.adb.AdbDevice.run`.
-    """
-    text = run_script(adb, "snapshot", *_ROOTS, retry=True)
-    return Conditions(taken_at=datetime.now(UTC).isoformat(timespec="seconds"), readings=parse_snapshot(text))
 
 
 def gate(conditions: Conditions) -> list[str]:

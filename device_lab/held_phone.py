@@ -15,17 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from datetime import UTC, datetime
 
 from device_lab.adb import AdbDevice
 from device_lab.adb_command import CommandResult
 from device_lab.adb_connection import log_warning
-from device_lab.conditions import phone_conditions
 from device_lab.devices import AttachedPhone
 from device_lab.errors import DeviceNotFoundError
 from device_lab.lease import DURATION_S, Lease, lease
 from device_lab.measurement import Conditions, DeviceInfo
 from device_lab.performance_mode import prepare
+from device_lab.phone_scripts import run_script
+from device_lab.snapshot import parse_snapshot
+
+# Where sysfs and proc lie on a phone.
+_ROOTS = ("/sys", "/proc")
 
 
 class HeldPhone:
@@ -49,8 +53,10 @@ class HeldPhone:
         Raises:
             DeviceLabError: See `device_lab.adb.AdbDevice.run`.
         """
-        now = phone_conditions(self.adb)
-        return replace(now, readings=(*now.readings, *self.settings))
+        text = run_script(self.adb, "snapshot", *_ROOTS, retry=True)
+        return Conditions(
+            taken_at=datetime.now(UTC).isoformat(timespec="seconds"), readings=(*parse_snapshot(text), *self.settings)
+        )
 
     def run(self, command: str, *, timeout_s: float) -> CommandResult:
         """Run a command that may take long; see `device_lab.adb.AdbDevice.run`.

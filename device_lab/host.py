@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from device_lab.errors import OutOfMemoryError, RunnerFailedError, RunnerTimeoutError
-from device_lab.measurement import Backend, Conditions, DeviceInfo, ModelFile
+from device_lab.measurement import UNREADABLE, Backend, Conditions, DeviceInfo, ModelFile
 from device_lab.runner.contract import RunnerOutput, RunRequest
 from device_lab.runtimes import Runtime
 
-UNREADABLE = "?"
 # ONNX Runtime 1.32 starts a thread that collects and sends usage data; it would run beside what is timed.
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
 _PACKAGE_PARENT = Path(__file__).resolve().parent.parent

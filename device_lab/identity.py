@@ -7,8 +7,7 @@ import re
 from device_lab.adb import AdbDevice
 from device_lab.adb_command import parse_properties
 from device_lab.errors import DeviceUnreachableError
-from device_lab.measurement import Backend, DeviceInfo
-from device_lab.phone_scripts import UNREADABLE
+from device_lab.measurement import UNREADABLE, Backend, DeviceInfo
 from device_lab.virtual_phone.fixtures import BACKEND_PROPERTY
 
 _QUESTION_TIMEOUT_S = 10.0

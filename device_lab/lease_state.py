@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from device_lab.phone_scripts import UNREADABLE, parse_pairs
+from device_lab.measurement import UNREADABLE
+from device_lab.phone_scripts import parse_pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+UNREADABLE = "?"
+"""A reading that a device does not give."""
+
 
 class Backend(StrEnum):
     """Where a time was taken. A report never puts two of these on one axis."""
@@ -64,7 +67,7 @@ class Conditions:
 
     def __getitem__(self, name: str) -> str:
         """Return the reading called ``name``, or ``"?"``."""
-        return dict(self.readings).get(name, "?")
+        return dict(self.readings).get(name, UNREADABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from device_lab.adb import AdbDevice
 from device_lab.lease import LEASE_FOLDER, Lease
-from device_lab.phone_scripts import UNREADABLE, parse_pairs, run_script
+from device_lab.measurement import UNREADABLE
+from device_lab.phone_scripts import parse_pairs, run_script
 
 READINGS = ("fixed_performance", "screen_kept_on")
 """Names of what `prepare` tells."""

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from device_lab.adb import AdbDevice
 
-UNREADABLE = "?"
-"""Stands for what a phone does not say; never zero, never nothing."""
-
 _FOLDER = Path(__file__).with_name("scripts")
 _TIMEOUT_S = 30.0
 

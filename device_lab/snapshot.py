@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from device_lab.adb_command import parse_properties
-from device_lab.phone_scripts import UNREADABLE
+from device_lab.measurement import UNREADABLE
 
 _SKIN = "3"  # android.os.Temperature.TYPE_SKIN
 _BATTERY_STATES = {"1": "unknown", "2": "charging", "3": "discharging", "4": "not charging", "5": "full"}

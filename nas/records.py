@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from device_lab.measurement import DeviceInfo, Interval, Measurement, RunSettings
+from device_lab.qualification import Qualification
 from nas.cost import Cost
 from search_spaces.architecture import Architecture
 
@@ -99,3 +100,19 @@ class Run:
     device: DeviceInfo | None
     settings: RunSettings | None
     trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceResults:
+    """All that was timed on one device under the same settings against the same reference.
+
+    ``reference`` and the first of each of ``measurements`` are names of
+    architectures; the finest measurement of each is there. ``certificate`` is
+    the newest one, or ``None``.
+    """
+
+    device: DeviceInfo
+    settings: RunSettings
+    reference: str
+    certificate: Qualification | None
+    measurements: tuple[tuple[str, Measurement], ...]

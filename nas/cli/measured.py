@@ -67,7 +67,7 @@ def print_tables(results: Mapping[str, Measured | Exception], *, against: str) -
     for column in ("device", "backend", "model"):
         table.add_column(column, overflow="fold")
     for column in (f"ratio to {against} (95 %)", "p50 ms", "p90 ms", "blocks", "ended"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for name, result in results.items():
         if not isinstance(result, Measured):
             stderr.print(_named(name, str(result)), markup=False, soft_wrap=True)

@@ -19,19 +19,38 @@ def report(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the report of a run: one HTML file, figures, CSV, Markdown, LaTeX and JSON.
+    """Write the report of a run: one HTML file, figures, CSV, Markdown, LaTeX and JSON, and a page for each device.
+
+    What `nas measure` and `nas qualify` found has no run: `nas report measurements`
+    writes the pages of their devices.
 
     Example: nas report quickstart
     """
+    from nas.cli.certificates import STORE_NAME
     from nas.cli.stores import open_existing_store
+    from nas.device_results import find_device_results
+    from nas.records import Role
     from nas.runs import load_run
+    from reports.device_pages import write_device_pages
+    from reports.text import ROLE_NAMES
     from reports.write import write_report
 
+    folder = output or runs_folder / run / "report"
     with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
-        loaded = load_run(store, run)
+        is_search = run != STORE_NAME or run in store.run_names()
+        loaded = load_run(store, run) if is_search else None
+        names: dict[str, str] = {}
+        for trial in loaded.trials if loaded else ():
+            role = "" if trial.role is Role.CANDIDATE else f" ({ROLE_NAMES[trial.role]})"
+            names.setdefault(trial.architecture.arch_id, f"trial {trial.number}{role}")
+        results = find_device_results(store, names=names)
     with stderr.status("writing the report"):
-        files = write_report(loaded, output or runs_folder / run / "report")
+        html = write_report(loaded, folder).html if loaded else None
+        pages = write_device_pages(results, folder / "devices" if loaded else folder) if results or not loaded else []
     if as_json:
-        print_json({"html": str(files.html), "folder": str(files.folder)})
-    else:
-        stdout.print(f"report: {files.html}", markup=False)
+        document = {"html": str(html or pages[0]), "folder": str(folder), "devices": [str(page) for page in pages[1:]]}
+        print_json(document)
+        return
+    for title, page in (("report", html), ("devices", pages[0] if pages else None)):
+        if page is not None:
+            stdout.print(f"{title}: {page}", markup=False)

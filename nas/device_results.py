@@ -1,0 +1,64 @@
+"""Everything a store holds of the devices that were timed on, for their pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from device_lab.measurement import RunSettings
+from nas import tables
+from nas.documents import from_document
+from nas.qualifications import find_qualification
+from nas.records import DeviceResults
+from nas.store import Store
+from search_spaces.reference import REFERENCES
+
+_SUBJECT = ("device_id", "settings", "reference_arch_id")
+
+
+def find_device_results(store: Store, *, names: Mapping[str, str]) -> tuple[DeviceResults, ...]:
+    """Return what was timed on each device, in the order of their ids.
+
+    Args:
+        store: Where to look.
+        names: What architectures are called, by ``arch_id``; the published ones
+            have their names, and one without a name goes by its ``arch_id``.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
+    names = {arch.arch_id: name for name, arch in REFERENCES.items()} | dict(names)
+    results = [_results_of(store, *subject, names=names) for subject in _subjects(store)]
+    return tuple(each for each in results if each is not None)
+
+
+def _subjects(store: Store) -> list[tuple[str, str, str]]:
+    with store.connection() as connection:
+        rows = [
+            (row.device_id, row.settings, row.reference_arch_id)
+            for table in (tables.measurements, tables.qualifications)
+            for row in connection.execute(sa.select(*(table.c[name] for name in _SUBJECT)).distinct())
+        ]
+    return sorted(set(rows))
+
+
+def _results_of(
+    store: Store, device_id: str, settings_document: str, reference_arch_id: str, *, names: Mapping[str, str]
+) -> DeviceResults | None:
+    """Return what is known of one subject; ``None`` where no measurement of it was finished."""
+    settings = from_document(RunSettings, json.loads(settings_document))
+    certificate = find_qualification(store, device_id=device_id, settings=settings, reference_arch_id=reference_arch_id)
+    measured = store.find_measurements(device_id=device_id, settings=settings, reference_arch_id=reference_arch_id)
+    finest = [(names.get(arch_id, arch_id), measurements[-1]) for arch_id, measurements in measured.items()]
+    if not finest and certificate is None:
+        return None
+    newest = certificate.measurement if certificate is not None else finest[-1][1]
+    return DeviceResults(
+        device=newest.device,
+        settings=settings,
+        reference=names.get(reference_arch_id, reference_arch_id),
+        certificate=certificate,
+        measurements=tuple(finest),
+    )
