@@ -91,6 +91,7 @@ def test_every_device_has_a_page_with_ratios_certificate_and_conditions(tmp_path
         assert "qualified; taken 2026-01-05" in html
         assert ("governor", "?", "?") in zip(cells, cells[1:], cells[2:], strict=False)
         assert "heat gate" in html
+        assert "by definition" not in html
     assert "virtual phone, not a phone" in pages[1].read_text()
     assert "virtual phone, not a phone" not in pages[0].read_text()
 
