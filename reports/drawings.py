@@ -9,9 +9,13 @@ from matplotlib.figure import Figure
 from nas.records import Objective
 from reports import text
 from reports.analysis import Analysis
+from reports.design_figures import importances_figure, parallel_figure
 from reports.figures import axis_label, flops_figure, front_figure, hypervolume_figure, plane
 from reports.layer_figures import MAX_PANELS, groups_figure, reference_figure
+from reports.published import published_figure
 from reports.tables import model_name
+
+FIGURE_NAMES = ("front", "hypervolume", "flops", "importances", "parallel", "published", "groups", "reference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,7 +30,8 @@ class Drawing:
 
 def drawings(analysis: Analysis) -> dict[str, Drawing]:
     """Return the figures of a report by name; one that would be empty is not among them."""
-    drawn = (_front(analysis), _hypervolume(analysis), _flops(analysis), _groups(analysis), _reference(analysis))
+    makers = (_front, _hypervolume, _flops, _importances, _parallel, _published, _groups, _reference)
+    drawn = (make(analysis) for make in makers)
     return {drawing.name: drawing for drawing in drawn if drawing is not None}
 
 
@@ -102,6 +107,55 @@ def _flops(analysis: Analysis) -> Drawing | None:
             "and below it how far each model lies off the line."
         ),
         caption="FLOPs explain what lies on the line; a model above it is slower than its FLOPs promise.",
+    )
+
+
+def _importances(analysis: Analysis) -> Drawing | None:
+    figure = importances_figure(analysis)
+    if figure is None:
+        return None
+    return Drawing(
+        name="importances",
+        figure=figure,
+        alternative="Rank correlations of design features with each objective; the table beside has the numbers.",
+        caption=(
+            "Right: more of it goes with a higher value; left: with a lower one. Lines are 95 % intervals by bootstrap "
+            "over trials. A correlation over the trials a sampler chose, not an effect."
+        ),
+    )
+
+
+def _parallel(analysis: Analysis) -> Drawing | None:
+    figure = parallel_figure(analysis)
+    if figure is None:
+        return None
+    return Drawing(
+        name="parallel",
+        figure=figure,
+        alternative=(
+            f"{len(analysis.compared)} designs as lines over their sizes, mean group count and results; "
+            f"the {len(analysis.front)} of the front stand out."
+        ),
+        caption="Each line is a model, each upright runs from its smallest to its largest value. Blue: on the front.",
+    )
+
+
+def _published(analysis: Analysis) -> Drawing | None:
+    figure = published_figure(analysis)
+    if figure is None:
+        return None
+    return Drawing(
+        name="published",
+        figure=figure,
+        alternative=(
+            "Left, published networks over the BERT-base of their own source; right, this run's front over its own "
+            "dense teacher. The tables below have the numbers."
+        ),
+        caption=(
+            "Two separate plots on purpose: left are other tasks, devices and training, each over the BERT-base of the "
+            "same source; right is what was measured here. Squares are the baselines. Ticks at the bottom left: a "
+            "speedup whose source gives no score for its BERT-base."
+        ),
     )
 
 

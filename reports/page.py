@@ -12,6 +12,9 @@ from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.figures import fit_latency
+from reports.importances import importances
+from reports.pick import export_command
+from reports.published import relative_points
 from reports.tables import model_name
 from search_spaces.architecture import GROUP_POSITIONS, Block
 
@@ -37,14 +40,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A front model: names and values of its facts, its layers, and the command that shows it."""
+    """A front model: names and values of its facts, its layers, and the commands that bring its files."""
 
     number: int
     name: str
     summary: str
     facts: tuple[tuple[str, str], ...]
     layers: tuple[tuple[str, Block], ...]
-    command: str
+    commands: tuple[tuple[str, str], ...]
     is_open: bool
 
 
@@ -115,9 +118,33 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
         summary=", ".join(short) or text.count(trial.cost.macs) + " MACs",
         facts=tuple(facts),
         layers=tuple(text.layer_ranges(arch)),
-        command=f"nas show {shlex.quote(analysis.run.name)} --trial {trial.number} --json",
+        commands=(
+            ("its files to ship", export_command(item, analysis)),
+            ("its architecture", f"nas show {shlex.quote(analysis.run.name)} --trial {trial.number} --json"),
+        ),
         is_open=is_open,
     )
+
+
+def importance_rows(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the design features with their rank correlations, the strongest first."""
+    found = importances(analysis)
+    if not found:
+        return [], []
+    header = ["feature", *(objective.value for objective, _ in found[0].correlations)]
+    rows = [
+        [each.feature, *(f"{i.estimate:+.2f} ({i.low:+.2f} to {i.high:+.2f})" for _, i in each.correlations)]
+        for each in found
+    ]
+    return header, rows
+
+
+def relative_rows(analysis: Analysis) -> list[list[str]]:
+    """Return the front over the run's dense teacher: model, latency, score."""
+    return [
+        [model_name(item), text.ratio(latency), f"{100 * score.estimate:.1f} %"]
+        for item, latency, score in relative_points(analysis)
+    ]
 
 
 def rises(analysis: Analysis) -> tuple[tuple[str, str], ...]:
@@ -216,6 +243,8 @@ def sections(analysis: Analysis, drawn: Collection[str]) -> tuple[tuple[str, str
         ("trials", "All trials", True),
         ("progress", "Progress", "hypervolume" in drawn),
         ("flops", "FLOPs", "flops" in drawn),
+        ("designs", "Designs", "parallel" in drawn),
+        ("published", "Published", "published" in drawn),
         ("left-out", "Left out", any(item.left_out is not None for item in analysis.evidence)),
         ("device", "Device", bool(device_facts(analysis))),
         ("method", "Method", True),

@@ -13,9 +13,11 @@ from device_lab.statistics import INTERVAL_FACTOR, MAX_REFERENCE_CHANGE
 from nas.records import Run
 from reports import page, tables, text
 from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis, analyse
+from reports.design_figures import coordinate_rows
 from reports.document import to_json
-from reports.drawings import Drawing, drawings
+from reports.drawings import FIGURE_NAMES, Drawing, drawings
 from reports.embedded import page_data
+from reports.published import published_table
 from reports.resampling import NUM_RESAMPLES
 from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
 from reports.wording import answers
@@ -78,6 +80,8 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
     )
     front_header, front_rows = tables.front_table(analysis)
     share_header, share_rows = page.group_shares(analysis)
+    parallel_header, parallel_rows = coordinate_rows(analysis) if "parallel" in drawn else ([], [])
+    importance_header, importance_rows = page.importance_rows(analysis)
     svgs = {
         name: Markup(inline_svg(images[f"{name}.svg"], title=str(escape(drawing.alternative)), identifier=name))
         for name, drawing in drawn.items()
@@ -86,7 +90,7 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "run": analysis.run,
         "analysis": analysis,
         "answers": answers(analysis),
-        "drawings": {name: drawn.get(name) for name in ("front", "hypervolume", "flops", "groups", "reference")},
+        "drawings": {name: drawn.get(name) for name in FIGURE_NAMES},
         "svgs": svgs,
         "columns": page.trial_columns(analysis),
         "rows": page.trial_rows(analysis),
@@ -98,6 +102,12 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "short_names": text.SHORT_POSITION_NAMES,
         "share_header": share_header,
         "share_rows": [[name, *shares] for name, shares in share_rows],
+        "parallel_header": parallel_header,
+        "parallel_rows": parallel_rows,
+        "importance_header": importance_header,
+        "importance_rows": importance_rows,
+        "published_rows": published_table(),
+        "relative_rows": page.relative_rows(analysis),
         "rises": page.rises(analysis),
         "residuals": page.largest_residuals(analysis),
         "left_out": page.left_out(analysis),

@@ -11,6 +11,7 @@ import pytest
 
 from device_lab.measurement import Backend
 from nas.records import Objective, Role, Run
+from reports.drawings import FIGURE_NAMES
 from reports.errors import EmptyRunError
 from reports.write import ReportFiles, write_report
 from search_spaces.reference import squeezebert_rule
@@ -49,7 +50,7 @@ def page_of(run: Run, folder: Path) -> str:
 
 def test_a_report_has_one_page_its_figures_and_its_tables(report: ReportFiles) -> None:
     written = {path.relative_to(report.folder).as_posix() for path in report.folder.rglob("*") if path.is_file()}
-    names = ("front", "hypervolume", "flops", "groups", "reference")
+    names = FIGURE_NAMES
     assert written == {
         "index.html",
         "report.csv",
@@ -88,7 +89,7 @@ def test_every_figure_has_a_text_alternative_and_a_table(report: ReportFiles) ->
     html = report.html.read_text()
 
     figures = re.findall(r"<figure.*?</figure>", html, flags=re.DOTALL)
-    assert len(figures) == 5
+    assert len(figures) == len(FIGURE_NAMES)
     assert all(re.search(r'<svg role="img" aria-label="[^"]{20,}"', figure) for figure in figures)
     for figure in figures:
         beside = html[html.index(figure) + len(figure) :]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas.records import Run
+from reports.drawings import FIGURE_NAMES
 from reports.write import write_report
 from tests.browser import Browser, browser
 from tests.fake_run import fake_run
@@ -157,7 +158,7 @@ def test_nothing_sticks_out_and_all_text_is_legible(window: Browser, width: int,
 
     assert window.run("return document.documentElement.scrollWidth") <= width
     assert window.run(_SMALLEST_TEXT_OF_THE_FRONT) >= 8
-    assert window.run("return document.querySelectorAll('.drawing:has(svg)').length") == 5
+    assert window.run("return document.querySelectorAll('.drawing:has(svg)').length") == len(FIGURE_NAMES)
     examined, too_faint = window.run(_LOW_CONTRAST)
     assert examined > 200
     assert too_faint == []

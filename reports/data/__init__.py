@@ -1,0 +1,1 @@
+"""Figures of other people, each with the text it was read in."""
