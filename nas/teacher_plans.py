@@ -16,7 +16,7 @@ from nas.errors import MissingExtraError, SettingsError, TeacherError
 from nas.hub import HUB_PREFIX, fetch_checkpoint
 from nas.text_tokenizers import TextTokenizer, read_tokenizer, standard_tokenizer
 from nas.training import Recipe
-from search_spaces.architecture import Architecture
+from search_spaces.architecture import GROUP_POSITIONS, Architecture
 from search_spaces.checkpoints import Checkpoint, read_checkpoint
 from search_spaces.reference import dense_encoder
 
@@ -121,7 +121,7 @@ def checkpoint_plan(folder: Path, *, origin: str | None = None, num_steps: int |
     Raises:
         search_spaces.errors.CheckpointError: If the folder cannot be read into our network.
         TokenizerError: If its tokenizer cannot be read, or does not fit it.
-        TeacherError: If it shall not be trained and has no head.
+        TeacherError: If it has groups, or shall not be trained and has no head.
     """
     return _fine_tuning_plan(
         read_checkpoint(folder), folder=folder, origin=origin or folder.resolve().name, num_steps=num_steps
@@ -180,6 +180,9 @@ def fit_head(plan: TeacherPlan, label_names: tuple[str, ...]) -> TeacherPlan:
 
 
 def _fine_tuning_plan(checkpoint: Checkpoint, *, folder: Path, origin: str, num_steps: int | None) -> TeacherPlan:
+    block = checkpoint.arch.blocks[0]
+    if any(getattr(block, position) != 1 for position in GROUP_POSITIONS):
+        raise TeacherError(f"teacher {origin!r} has groups already; candidates are made from a dense network")
     init: Mapping[str, Tensor] = checkpoint.state
     if num_steps != 0:
         # The head of another task is no start for this one.

@@ -30,6 +30,19 @@ TOKENIZER_FILE, WORD_PIECES_FILE, BYTE_PAIRS_FILE, MERGES_FILE = (
 OPTIONS_FILE = "tokenizer_config.json"
 PADDING_TOKENS = ("[PAD]", "<pad>")
 ROBERTA_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
+# Part of a document, its type, and what the options of a checkpoint call its fields.
+OVERRIDES = (
+    (
+        "normalizer",
+        "BertNormalizer",
+        {
+            "do_lower_case": "lowercase",
+            "strip_accents": "strip_accents",
+            "tokenize_chinese_chars": "handle_chinese_chars",
+        },
+    ),
+    ("pre_tokenizer", "ByteLevel", {"add_prefix_space": "add_prefix_space"}),
+)
 # Embeddings are padded to a multiple of 8 or 64; more rows than this without a token are another vocabulary's.
 MAX_SPARE_ROWS = 1_000
 
@@ -86,8 +99,8 @@ def read_tokenizer(folder: Path, arch: Architecture) -> TextTokenizer:
     """Read the tokenizer that lies in a checkpoint's folder.
 
     It is ``tokenizer.json`` if that is there, else WordPiece from ``vocab.txt``
-    or byte-level BPE from ``vocab.json`` and ``merges.txt``, with the options
-    of ``tokenizer_config.json``. A folder without any of them has the standard
+    or byte-level BPE from ``vocab.json`` and ``merges.txt``, each with the
+    options of ``tokenizer_config.json``. A folder without any of them has the standard
     uncased vocabulary, if its embedding is that large.
 
     Args:
@@ -98,7 +111,7 @@ def read_tokenizer(folder: Path, arch: Architecture) -> TextTokenizer:
         TokenizerError: If a file is damaged, there is none, or it does not fit the network's embedding.
     """
     if (folder / TOKENIZER_FILE).exists():
-        tokenizer = tokenizer_from_document(_read_text(folder / TOKENIZER_FILE), source=folder / TOKENIZER_FILE)
+        tokenizer = _read_document(folder)
     elif (folder / WORD_PIECES_FILE).exists():
         tokenizer = _read_word_pieces(folder)
     elif (folder / BYTE_PAIRS_FILE).exists() and (folder / MERGES_FILE).exists():
@@ -159,6 +172,18 @@ def tokenizer_from_document(text: str, *, source: Path) -> TextTokenizer:
         raise TokenizerError(f"{source}: no token for padding (known: {', '.join(PADDING_TOKENS)})")
     document = json.dumps(json.loads(encoder.to_str()), sort_keys=True, separators=(",", ":"))
     return TextTokenizer(document=document, padding_id=padding_ids[0], num_special_tokens=num_special_tokens)
+
+
+def _read_document(folder: Path) -> TextTokenizer:
+    """Read ``tokenizer.json``; where the options say otherwise, they win, as they do in transformers."""
+    path, options = folder / TOKENIZER_FILE, _read_options(folder)
+    text = _read_text(path)
+    tokenizer = tokenizer_from_document(text, source=path)
+    document = json.loads(text)
+    for part, kind, names in OVERRIDES:
+        if (document.get(part) or {}).get("type") == kind:
+            document[part] |= {field: options[option] for option, field in names.items() if option in options}
+    return tokenizer_from_document(json.dumps(document), source=path) if options else tokenizer
 
 
 def _read_word_pieces(folder: Path) -> TextTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,25 @@ def test_the_file_transformers_writes_agrees(transformers: Any, tmp_path: Path, 
 
     assert (saved / "tokenizer.json").exists()
     require_agreement(read_tokenizer(saved, replace(TINY, vocab_size=size)), theirs, SEQUENCE_LENGTHS[family])
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("Bert", {"do_lower_case": True}), ("Bert", {"do_lower_case": False}), ("Roberta", {"add_prefix_space": True})],
+)
+def test_options_win_over_the_file_as_in_transformers(
+    transformers: Any, tmp_path: Path, family: str, options: dict[str, bool]
+) -> None:
+    files, saved = tmp_path / "files", tmp_path / "saved"
+    size = write_word_pieces(files, do_lower_case=False) if family == "Bert" else write_byte_pairs(files)
+    kind = getattr(transformers, f"{family}Tokenizer")
+    kind.from_pretrained(files).save_pretrained(saved)
+    config = json.loads((saved / "tokenizer_config.json").read_text())
+    (saved / "tokenizer_config.json").write_text(json.dumps(config | options))
+
+    ours = read_tokenizer(saved, replace(TINY, vocab_size=size))
+
+    require_agreement(ours, kind.from_pretrained(saved), SEQUENCE_LENGTHS[family])
 
 
 def require_agreement(ours: TextTokenizer, theirs: Any, sequence_length: int) -> None:

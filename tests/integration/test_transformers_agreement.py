@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.saved_model import SavedModel
+from nas.tasks import TaskKind
+from nas.text_tokenizers import read_tokenizer
 from search_spaces.architecture import Architecture
 from search_spaces.bert import build
 from search_spaces.checkpoints import config_from_architecture, read_checkpoint
 from search_spaces.reference import BERT_BASE, SQUEEZEBERT, dense_encoder, squeezebert_rule
+from tests.checkpoint_folders import write_byte_pairs, write_word_pieces
+from tests.small_tasks import BLAME, PRAISE
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -84,6 +89,49 @@ def test_our_network_computes_what_transformers_roberta_computes(transformers: A
         wanted = theirs(input_ids=ids, attention_mask=mask).logits
         logits = ours(ids, mask, torch.zeros_like(ids))
     assert logits.std(dim=0).min() > 1e-3
+    assert (logits - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "SqueezeBert"])
+def test_a_checkpoint_folder_answers_pairs_of_sentences_as_transformers_does(
+    transformers: Any, tmp_path: Path, family: str
+) -> None:
+    is_roberta = family == "Roberta"
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=write_byte_pairs(tmp_path) if is_roberta else write_word_pieces(tmp_path, do_lower_case=False),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        num_labels=2,
+        initializer_range=0.3,
+        **({"type_vocab_size": 1, "max_position_embeddings": 66} if is_roberta else {}),
+        **({"embedding_size": 32} if family == "SqueezeBert" else {}),
+    )
+    theirs = _shaken(lambda: getattr(transformers, f"{family}ForSequenceClassification")(config))
+    theirs.save_pretrained(tmp_path)
+    encoded = getattr(transformers, "RobertaTokenizer" if is_roberta else "BertTokenizer").from_pretrained(tmp_path)(
+        list(BLAME), list(PRAISE), padding=True, return_tensors="pt"
+    )
+
+    checkpoint = read_checkpoint(tmp_path)
+    network = build(checkpoint.arch, num_labels=2)
+    network.load_state_dict(checkpoint.state)
+    model = SavedModel(
+        network=network,
+        tokenizer=read_tokenizer(tmp_path, checkpoint.arch),
+        task="alike",
+        kind=TaskKind.CLASSIFICATION,
+        label_names=("no", "yes"),
+        sequence_length=64,
+        evaluator="none",
+        dev_metrics=(),
+    )
+
+    with torch.no_grad():
+        wanted = theirs(**encoded).logits
+    logits = model.logits(list(zip(BLAME, PRAISE, strict=True)))
+    assert logits.std(dim=0).min() > 0.01
     assert (logits - wanted).abs().max() < 1e-5
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nas.artifacts import ArtifactFolder
 from nas.errors import ArtifactError, MissingExtraError, SettingsError, TeacherError, TokenizerError
@@ -24,8 +26,9 @@ from nas.teacher_plans import (
 from nas.tokens import TokenizedTask, tokenize_task
 from nas.training import predict
 from search_spaces.bert import build
-from search_spaces.checkpoints import read_checkpoint
+from search_spaces.checkpoints import config_from_architecture, read_checkpoint, tensors_from_state
 from search_spaces.errors import CheckpointError
+from search_spaces.reference import squeezebert_rule
 from tests.checkpoint_folders import write_checkpoint, write_word_pieces
 from tests.small_tasks import TINY, classification_task, regression_task
 
@@ -320,3 +323,14 @@ def test_the_hub_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(MissingExtraError, match="teacher 'hub:someone/bert' needs the extra 'hub'"):
         teacher_plan("hub:someone/bert")
+
+
+@pytest.mark.torch
+def test_a_checkpoint_with_groups_is_no_teacher(tmp_path: Path) -> None:
+    arch = squeezebert_rule(TINY)
+    state = build(arch, num_labels=2).state_dict()
+    save_file(tensors_from_state(state, family="squeezebert"), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config_from_architecture(arch, num_labels=2)))
+
+    with pytest.raises(TeacherError, match="has groups already; candidates are made from a dense network"):
+        teacher_plan(str(tmp_path))
