@@ -23,8 +23,9 @@ _REFERENCE = "reference"
 class Coverage:
     """What many simulated sessions of one scenario came to.
 
-    ``covered`` and ``goal_met`` are shares of all intervals; ``explained`` is that
-    of intervals as narrow as asked, or with a reason why they are not;
+    ``covered`` is a share of the intervals, ``goal_met`` one of all outcomes, as is
+    ``explained``: that of an interval as narrow as asked, or of a reason why not. An
+    outcome of fewer than two kept blocks has no interval;
     ``root_mean_square_error`` is that of the log ratio, ``duration_s`` the mean
     simulated time for each candidate.
     """
@@ -62,7 +63,7 @@ def simulate_coverage(
         through: Returns the device the protocol sees; one that hands on what the simulated one answers.
 
     Raises:
-        DeviceLabError: If a session ends in an error instead of an interval.
+        DeviceLabError: If a session ends in an error instead of a measurement.
     """
     errors, covered, goal_met, explained, num_blocks, duration_s = [], 0, 0, 0, 0, 0.0
     candidates = [simulated_model(f"candidate-{i}") for i in range(num_candidates)]
@@ -85,20 +86,22 @@ def simulate_coverage(
         for ratio, outcome in zip(ratios.tolist(), outcomes, strict=True):
             if isinstance(outcome, DeviceLabError):
                 raise outcome
-            interval = ratio_interval(outcome.blocks)
-            covered += interval.low <= ratio <= interval.high
             goal_met += outcome.reason is Reason.GOAL_MET
             explained += outcome.reason is not Reason.GOAL_MET or half_width(outcome.blocks) <= precision.goal
             num_blocks += len(outcome.blocks)
-            errors.append(math.log(interval.estimate / ratio))
+            if math.isfinite(half_width(outcome.blocks)):
+                interval = ratio_interval(outcome.blocks)
+                covered += interval.low <= ratio <= interval.high
+                errors.append(math.log(interval.estimate / ratio))
+    num_outcomes = num_sessions * num_candidates
     return Coverage(
         num_intervals=len(errors),
         covered=covered / len(errors),
-        goal_met=goal_met / len(errors),
-        explained=explained / len(errors),
-        num_blocks=num_blocks / len(errors),
+        goal_met=goal_met / num_outcomes,
+        explained=explained / num_outcomes,
+        num_blocks=num_blocks / num_outcomes,
         root_mean_square_error=math.sqrt(sum(error * error for error in errors) / len(errors)),
-        duration_s=duration_s / len(errors),
+        duration_s=duration_s / num_outcomes,
     )
 
 
