@@ -35,8 +35,8 @@ from search_spaces.space import make_space
 
 
 @contextmanager
-def open_device(request: SearchRequest) -> Iterator[Device]:
-    """Open the device of a run with its runtime, for as long as the block runs.
+def open_device(request: SearchRequest, *, runner: Path | None = None) -> Iterator[Device]:
+    """Open the device of a run with its runtime or a program of the user's own, for as long as the block runs.
 
     Raises:
         SettingsError: If it is all phones; a run has one device.
@@ -46,14 +46,18 @@ def open_device(request: SearchRequest) -> Iterator[Device]:
     """
     if request.device == ALL:
         raise SettingsError("--device all: a run is timed on one device; name it, see `nas devices`")
-    choice = DeviceChoice(device=request.device, runtime=request.runtime, num_threads=request.num_threads)
+    choice = DeviceChoice(
+        device=request.device, runtime=request.runtime, num_threads=request.num_threads, runner=runner
+    )
     with ExitStack() as stack:
         openers = stack.enter_context(chosen_devices(choice, stop=StopSignal()))
         (opener,) = openers.values()
         yield stack.enter_context(opener(announce))
 
 
-def find_cold_baseline_ns(device: Device, request: SearchRequest, *, shelf: Shelf, is_required: bool) -> float | None:
+def find_cold_baseline_ns(
+    device: Device, request: SearchRequest, *, shelf: Shelf, is_required: bool, runner: Path | None = None
+) -> float | None:
     """Return the cold baseline of the run's reference on its device, or ``None`` if there is none.
 
     Raises:
@@ -66,6 +70,7 @@ def find_cold_baseline_ns(device: Device, request: SearchRequest, *, shelf: Shel
         words=("--teacher", request.teacher),
         num_threads=request.num_threads,
         sequence_length=request.sequence_length,
+        runner=runner,
     )
     return cold_baseline_ns(device, subject, shelf=shelf, is_required=is_required)
 
@@ -102,6 +107,7 @@ def prepare_search(
     store: Store,
     device: Device | None,
     cold_baseline_ns: float | None,
+    with_weights: bool = False,
     observer: Observer,
     timing_plan: TimingPlan,
     on_teacher_step: OnStep,
@@ -141,6 +147,7 @@ def prepare_search(
                 runtime=request.runtime,
                 sequence_length=request.sequence_length,
                 num_labels=data.task.num_labels,
+                with_weights=with_weights,
             ),
             seed=request.seed,
             cold_baseline_ns=cold_baseline_ns,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.console import stderr
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, Runner, RunsFolder, Storage
 
 if TYPE_CHECKING:
     from nas.records import Objective, Run
@@ -43,6 +43,7 @@ def search(
     seed: Annotated[int | None, typer.Option(help="seed of the whole run [default: 0]")] = None,
     device: Annotated[str | None, typer.Option(help="where to time; see `nas devices` [default: host]")] = None,
     runtime: Annotated[str | None, typer.Option(help="what executes the models [default: onnxruntime]")] = None,
+    runner: Runner = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads of the runtime [default: 1]")] = None,
     sequence_length: Annotated[
         int | None, typer.Option(min=4, max=512, help="tokens per example [default: 128]")
@@ -79,7 +80,9 @@ def search(
         "sequence_length": sequence_length,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    place = Place(runs_folder=runs_folder, storage=storage, train_device=train_device, unqualified=unqualified)
+    place = Place(
+        runs_folder=runs_folder, storage=storage, train_device=train_device, unqualified=unqualified, runner=runner
+    )
     finished = run_search(run, given, num_trials=trials, place=place)
     print_front(finished, as_json=as_json)
     stderr.print(f"next: nas report {run}, nas show {run}", markup=False)
@@ -89,13 +92,15 @@ def search(
 class Place:
     """Where a run is kept, what it trains on, and how long its timing may take; see `nas.timing.TimingPlan`.
 
-    ``unqualified``: a phone needs no certificate.
+    ``unqualified``: a phone needs no certificate. ``runner`` is a program of the
+    user's own; a run is gone on with by the same one.
     """
 
     runs_folder: Path
     storage: str | None
     train_device: str
     unqualified: bool = False
+    runner: Path | None = None
     batch_budget_s: float | None = None
     total_budget_s: float | None = None
 
@@ -129,12 +134,13 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
             request = _request(run, given, store)
             device, cold_baseline_ns = None, None
             if Objective.LATENCY in request.objectives:
-                device = stack.enter_context(open_device(request))
+                device = stack.enter_context(open_device(request, runner=place.runner))
                 cold_baseline_ns = find_cold_baseline_ns(
                     device,
                     request,
                     shelf=Shelf(runs_folder=place.runs_folder, storage=place.storage),
                     is_required=not place.unqualified,
+                    runner=place.runner,
                 )
             progress = stack.enter_context(show_progress())
             teacher_task = progress.add_task("teacher", total=None)
@@ -145,6 +151,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
                 store=store,
                 device=device,
                 cold_baseline_ns=cold_baseline_ns,
+                with_weights=place.runner is not None,
                 observer=TerminalObserver(progress, num_trials=num_trials),
                 timing_plan=TimingPlan(batch_budget_s=place.batch_budget_s, total_budget_s=place.total_budget_s),
                 on_teacher_step=lambda step, num_steps: progress.update(
@@ -155,7 +162,8 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
             prepared.run(num_trials)
             return load_run(store, run)
     except KeyboardInterrupt:
-        stderr.print(f"stopped; nothing is lost. To go on: nas search {run}", markup=False)
+        again = f"nas search {run}" + (f" --runner {place.runner}" if place.runner else "")
+        stderr.print(f"stopped; nothing is lost. To go on: {again}", markup=False)
         raise typer.Exit(130) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,14 +37,18 @@ def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest
     monkeypatch.setattr("nas.cli.places.default_cache_folder", lambda: bundles)
 
 
+def write_task(folder: Path) -> Path:
+    folder.mkdir()
+    for name, count in (("train", 32), ("dev", 8)):
+        rows = [f"{'good' if i % 2 else 'bad'} film\t{i % 2}" for i in range(count)]
+        (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return folder
+
+
 def test_a_search_times_on_a_phone_only_with_a_certificate_or_when_told_to(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, phone: VirtualPhone
 ) -> None:
-    task = tmp_path / "task"
-    task.mkdir()
-    for name, count in (("train", 32), ("dev", 8)):
-        rows = [f"{'good' if i % 2 else 'bad'} film\t{i % 2}" for i in range(count)]
-        (task / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    task = write_task(tmp_path / "task")
     nas = CommandLine(capsys, tmp_path / "runs")
     asked = ("search", "first", "--task-dir", str(task), "--space", "staged", "--objectives", "latency,macs")
     place = ("--sequence-length", "8", "--device", phone.address, "--trials", "2")
@@ -87,3 +92,34 @@ def test_a_run_is_timed_on_one_device(capsys: pytest.CaptureFixture[str], tmp_pa
     error = nas.in_folder("search", "first", "--objectives", "latency,macs", "--device", "all").error
 
     assert error == "--device all: a run is timed on one device; name it, see `nas devices`"
+
+
+def test_a_search_times_with_a_program_of_the_users_own_and_goes_on_with_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    task = write_task(tmp_path / "task")
+    runner = tmp_path / "runner"
+    runner.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m device_lab.runner.host_onnxruntime "$@"\n')
+    asked = {"task_dir": str(task), "space": "staged", "objectives": (Objective.LATENCY, Objective.MACS)}
+
+    found = run_search(
+        "own",
+        {**asked, "sequence_length": 8},
+        num_trials=2,
+        place=Place(
+            runs_folder=tmp_path / "runs",
+            storage=None,
+            train_device="cpu",
+            runner=runner,
+            batch_budget_s=10.0,
+            total_budget_s=12.0,
+        ),
+    )
+    refused = CommandLine(capsys, tmp_path / "runs").in_folder("search", "own", "--trials", "3").error
+
+    assert found.settings is not None
+    assert found.settings.runtime_version.startswith("program-")
+    measured = [measurement for trial in found.trials for measurement in trial.measurements]
+    assert {measurement.settings for measurement in measured} == {found.settings}
+    assert "run 'own' has other settings" in refused
+    assert "runtime_version" in refused
