@@ -15,7 +15,7 @@ from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.front import Floats
 from reports.importances import features, importances
-from reports.style import BLUE, INK, in_style, new_figure, settle
+from reports.style import BLUE, INK, in_style, new_figure
 
 MAX_FEATURES = 10
 OBJECTIVE_NAMES = {
@@ -55,10 +55,15 @@ def importances_figure(analysis: Analysis) -> Figure | None:
             axes.plot([interval.low, interval.high], [place, place], color=INK, linewidth=1)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlim(-1.05, 1.05)
+        axes.set_xticks([-1, -0.5, 0, 0.5, 1], ["\N{MINUS SIGN}1", "", "0", "", "1"])
         axes.set_title(_name(objective, analysis))
         axes.set_yticks(places, [each.feature for each in found] if position == 0 else [""] * len(found))
         axes.set_xlabel("rank correlation")
-    settle(figure)
+    # Panels whose texts are known need no computed layout, which would take longer than all the drawing.
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(
+        left=1.7 / figure.get_figwidth(), right=0.98, top=1 - 0.3 / height, bottom=0.5 / height, wspace=0.08
+    )
     return figure
 
 
@@ -89,7 +94,8 @@ def parallel_figure(analysis: Analysis) -> Figure | None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
-    settle(figure)
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.99, bottom=0.14)
     return figure
 
 
@@ -109,7 +115,7 @@ def coordinates_of(analysis: Analysis) -> list[Coordinate]:
     ]
     columns.append(("groups\n(mean)", np.exp(np.log(np.array(groups)).mean(axis=1))))
     found = [
-        Coordinate(name=name, values=values, texts=(f"{values.min():.3g}", f"{values.max():.3g}"))
+        Coordinate(name=name, values=values, texts=(f"{values.min().round(2):g}", f"{values.max().round(2):g}"))
         for name, values in columns
         if len(np.unique(values)) > 1
     ]

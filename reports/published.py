@@ -26,7 +26,7 @@ from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.front import Floats
 from reports.labels import Label, place_labels
-from reports.style import BLUE, INK, PAPER, in_style, new_figure, settle
+from reports.style import BLUE, INK, PAPER, in_style, new_figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,8 @@ def published_figure(analysis: Analysis) -> Figure | None:
     left.set_ylabel("score / BERT-base of the same source (%)")
     right.set_xlabel("latency / this run's dense teacher")
     right.set_ylabel(f"{analysis.metric} / this run's dense teacher (%)")
-    settle(figure)
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(left=0.1, right=0.98, top=0.91, bottom=0.15, wspace=0.28)
     place_labels(left, letters, avoid=np.array([[label.x, label.y] for label in letters]))
     return figure
 

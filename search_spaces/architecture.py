@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, NoReturn, Self
 
 from search_spaces.errors import InvalidArchitectureError, UnsupportedSchemaError
@@ -105,11 +106,7 @@ class Architecture:
 
     def to_json(self) -> str:
         """Return the canonical form: sorted keys, no spaces, one line."""
-        document = {"schema_version": SCHEMA_VERSION, **asdict(self)}
-        if self.layer_norm_eps_exponent == LAYER_NORM_EPS_EXPONENT:
-            # Architectures had no such field once, and keep their ids.
-            del document["layer_norm_eps_exponent"]
-        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return _to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -133,6 +130,16 @@ class Architecture:
             raise InvalidArchitectureError(f"not an architecture: field {error} is missing") from error
         except (json.JSONDecodeError, AttributeError, TypeError) as error:
             raise InvalidArchitectureError(f"not an architecture: {error}") from error
+
+
+# Identity is asked for again and again, of few thousand networks.
+@lru_cache(maxsize=4096)
+def _to_json(arch: Architecture) -> str:
+    document = {"schema_version": SCHEMA_VERSION, **asdict(arch)}
+    if arch.layer_norm_eps_exponent == LAYER_NORM_EPS_EXPONENT:
+        # Architectures had no such field once, and keep their ids.
+        del document["layer_norm_eps_exponent"]
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
 def _reject_float(literal: str) -> NoReturn:
