@@ -172,7 +172,7 @@ def test_a_phone_that_cannot_tell_the_reference_from_itself_gets_no_good_certifi
     toggle = "f=/data/local/tmp/toggle; if [ -e $f ]; then rm $f; else touch $f; set -- x slow; fi"
     slow = models[1_000_000]
     text = write_runner(tmp_path / "runner", models, before=toggle).read_text()
-    slow_case = text.partition(f"*{slow.sha256}) ")[2].partition("\n")[0].replace("1000000", "3000000")
+    slow_case = text.partition(f"*/{slow.path.name}) ")[2].partition("\n")[0].replace("1000000", "3000000")
     (tmp_path / "runner").write_text(text.replace('case "$2" in', f'case "$2" in\nslow) {slow_case}'))
     chosen = ("--device", phones[0].address, "--runner", str(tmp_path / "runner"))
 

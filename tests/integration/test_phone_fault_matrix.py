@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -44,6 +45,15 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 }
 DENSE = dense_encoder(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
 RULE = squeezebert_rule(DENSE)
+# What happens to the phone itself, between two commands, and how it is undone.
+HAPPENINGS: dict[str, tuple[Callable[[VirtualPhone], None], Callable[[VirtualPhone], None]]] = {
+    "reboot": (lambda phone: phone.reboot(), lambda phone: None),
+    "heat": (
+        lambda phone: phone.ramp_heat(status=3, start_celsius=31.0, end_celsius=55.0, duration_s=0.5),
+        lambda phone: phone.heat(status=0, celsius=31.0),
+    ),
+    "clock": (lambda phone: phone.jump_clock(offset_s=-86_400), lambda phone: phone.jump_clock(offset_s=0)),
+}
 # Three blocks, however far apart: what is looked at here is not how well anything is timed.
 QUICK = Precision(name="quick", goal=10.0, looks=(3,), min_timed_s=0.0, min_runs=3, max_warmup_s=0.0)
 RUNNER_MARK, PUT_MARK = "--min-runs", "put a model"
@@ -122,17 +132,21 @@ class FaultyRuns:
         """Have ``kind`` strike the next session in ``stage``."""
         at = {"connect": Stage.CONNECT, "push": Stage.PUSH, "pull": Stage.PULL}.get(stage, Stage.SHELL)
         fault = Fault(kind=kind, stage=at, after_bytes=0 if kind in AT_ONCE else AFTER_BYTES[stage])
+        self.arm_with(stage, lambda: self._phone.inject(fault))
+
+    def arm_with(self, stage: str, strike: Callable[[], None]) -> None:
+        """Have ``strike`` called when the next session has got to ``stage``; at once for what begins with it."""
         mark, occasion = WHEN[stage]
         occasions = itertools.count(1)
 
         def order(command: str) -> None:
             if mark in command and next(occasions) == occasion:
-                self._phone.inject(fault)
+                strike()
 
         self._order = order
         if not mark:
             self._order = lambda command: None
-            self._phone.inject(fault)
+            strike()
 
     def disarm(self) -> None:
         """Forget what did not strike."""
@@ -197,37 +211,58 @@ class Bench:
         assert bundle == self.bundle.sha256
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_no_fault_at_any_stage_loses_or_doubles_a_block(
-    runtime: str,
-    phone: VirtualPhone,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture(params=RUNTIMES)
+def bench(request: pytest.FixtureRequest, phone: VirtualPhone, tmp_path: Path) -> Bench:
     assert request.config.cache is not None
     folder = Path(request.config.cache.mkdir("bundles"))
-    bundle = require_bundle(runtime, abi="x86_64", cache_folder=folder)
-    exported = TimedModels(tmp_path / "models", runtime=runtime, sequence_length=8, num_labels=2)
-    models = exported if runtime == "onnxruntime" else cast("TimedModels", OneProgram())
+    bundle = require_bundle(request.param, abi="x86_64", cache_folder=folder)
+    exported = TimedModels(tmp_path / "models", runtime=request.param, sequence_length=8, num_labels=2)
+    models = exported if request.param == "onnxruntime" else cast("TimedModels", OneProgram())
     (tmp_path / "pulled").mkdir()
-    bench = Bench(phone=phone, bundle=bundle, models=models, folder=tmp_path / "pulled")
-    faults = FaultyRuns(monkeypatch, phone)
     with open_device(phone, silence_s=10.0) as device:
         device.run(f"rm -rf {LAB_FOLDER}", timeout_s=10)
+    return Bench(phone=phone, bundle=bundle, models=models, folder=tmp_path / "pulled")
 
-    cells: dict[tuple[str, Kind], str] = {}
+
+def show(title: str, cells: dict[tuple[str, str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"\n{title}: blocks kept by the session with the fault, and how it ended"]
+    lines += [f"  {stage:8} {kind:8} {told}" for (stage, kind), told in cells.items()]
+    with capsys.disabled():
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def test_no_fault_at_any_stage_loses_or_doubles_a_block(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = FaultyRuns(monkeypatch, bench.phone)
+    cells: dict[tuple[str, str], str] = {}
     for stage, kinds in KINDS.items():
         for kind in kinds:
             store = RecordingStore(sqlite_url(tmp_path / f"{stage}-{kind}.db"))
             cells[stage, kind] = _cell(bench, faults, store, stage=stage, kind=kind)
             store.close()
+    show(bench.bundle.runtime, cells, capsys)
 
-    lines = [f"\n{runtime}: blocks kept by the session with the fault, and how it ended"]
-    lines += [f"  {stage:8} {kind:8} {told}" for (stage, kind), told in cells.items()]
-    with capsys.disabled():
-        sys.stdout.write("\n".join(lines) + "\n")
+
+def test_a_reboot_heat_or_another_clock_at_any_stage_loses_or_doubles_no_block(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = FaultyRuns(monkeypatch, bench.phone)
+    cells: dict[tuple[str, str], str] = {}
+    for stage, (name, (strike, undo)) in itertools.product(WHEN, HAPPENINGS.items()):
+        store = RecordingStore(sqlite_url(tmp_path / f"{stage}-{name}.db"))
+        if stage == "push":
+            bench.remove_models()
+        faults.arm_with(stage, partial(strike, bench.phone))
+        told, _ = bench.session(store)
+        faults.disarm()
+        undo(bench.phone)
+        kept = _finish(bench, store, where=f"{name} at {stage}", told=told)
+        # Other work on this machine may spoil a block; neither heat nor a clock may end a session.
+        assert name == "reboot" or told in ("goal_met", "noisy_reference"), f"{name} at {stage}: {told}"
+        cells[stage, name] = f"{len(kept)} {told}"
+        store.close()
+    show(bench.bundle.runtime, cells, capsys)
 
 
 def _cell(bench: Bench, faults: FaultyRuns, store: RecordingStore, *, stage: str, kind: Kind) -> str:
@@ -237,8 +272,17 @@ def _cell(bench: Bench, faults: FaultyRuns, store: RecordingStore, *, stage: str
     faults.arm(stage, kind)
     told, _ = bench.session(store)
     faults.disarm()
-    kept = tuple(store.saved)
+    kept = _finish(bench, store, where=where, told=told)
+    if stage == "block":
+        assert kept, f"{where}: {told}"
+    assert kind is not Kind.FULL or told == "DeviceFullError", f"{where}: {told}"
+    assert stage != "connect" or told == "DeviceUnreachableError", f"{where}: {told}"
+    return f"{len(kept)} {told}"
 
+
+def _finish(bench: Bench, store: RecordingStore, *, where: str, told: str) -> tuple[Block, ...]:
+    """Measure again, hold everything that is kept against it, and return the blocks of the session before."""
+    kept = tuple(store.saved)
     told_again, whole = bench.session(store)
 
     assert whole is not None, f"{where}: {told}, then {told_again}"
@@ -248,8 +292,4 @@ def _cell(bench: Bench, faults: FaultyRuns, store: RecordingStore, *, stage: str
     assert [block.index for block in whole.blocks] == list(range(len(whole.blocks))), where
     assert len({block.candidate.run_id for block in whole.blocks}) == len(whole.blocks), where
     bench.require_order()
-    if stage == "block":
-        assert kept, f"{where}: {told}"
-    assert kind is not Kind.FULL or told == "DeviceFullError", f"{where}: {told}"
-    assert stage != "connect" or told == "DeviceUnreachableError", f"{where}: {told}"
-    return f"{len(kept)} {told}"
+    return kept
