@@ -120,8 +120,8 @@ def coordinates_of(analysis: Analysis) -> list[Coordinate]:
         if len(np.unique(values)) > 1
     ]
     results = dict.fromkeys((Objective.MACS, *analysis.objectives))
-    ordered = [*(objective for objective in results if objective is not Objective.ACCURACY)]
-    ordered += [objective for objective in results if objective is Objective.ACCURACY]
+    # What is paid first, what it buys last.
+    ordered = sorted(results, key=lambda objective: objective is Objective.ACCURACY)
     return found + [_result(objective, compared, analysis) for objective in ordered]
 
 

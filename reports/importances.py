@@ -93,7 +93,7 @@ def _rank_correlation(
     first: Floats, second: Floats, draws: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 ) -> Interval:
     ranks = np.vstack([rankdata(first), rankdata(second)])
-    estimate = float(np.corrcoef(ranks)[0, 1])
+    estimate = float(np.asarray(np.corrcoef(ranks))[0, 1])
     x, y = (row[draws] - row[draws].mean(axis=1, keepdims=True) for row in ranks)
     spread = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     resampled = np.divide((x * y).sum(axis=1), spread, out=np.zeros_like(spread), where=spread > 0)

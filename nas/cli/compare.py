@@ -9,14 +9,14 @@ import typer
 from rich.table import Table
 
 from nas.cli.console import print_json, print_sentence, stdout
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage, complete_run
 
 MAX_ROWS = 20
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="name of a run")],
-    second: Annotated[str, typer.Argument(help="name of the run to hold against it")],
+    first: Annotated[str, typer.Argument(help="name of a run", autocompletion=complete_run)],
+    second: Annotated[str, typer.Argument(help="name of the run to hold against it", autocompletion=complete_run)],
     *,
     figure: Annotated[
         Path | None, typer.Option(help="draw both fronts into this file: .svg, .png or .pdf", dir_okay=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.console import print_json, stdout
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunName, RunsFolder, Storage
 
 if TYPE_CHECKING:
     from nas.artifacts import ArtifactFolder
@@ -21,7 +21,7 @@ ONNX_FILE = "model.onnx"
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="name of the run")],
+    run: RunName,
     trial: Annotated[int, typer.Argument(min=0, help="number of the trial")],
     *,
     to: Annotated[Path, typer.Option(help="folder to make")],

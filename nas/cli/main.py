@@ -1,17 +1,21 @@
 """The ``nas`` program: verbs, exit codes, and the one place that turns expected errors into a line.
 
-Exit codes: 0 done, 1 an expected error, 2 a wrong command line, 130 stopped by Ctrl-C.
+Exit codes stand in `EXIT_CODES`; defaults of options come from ``nas.toml``.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import cast
 
 import typer
+from typer.core import TyperGroup
 
 from device_lab.errors import DeviceLabError
 from nas.cli.compare import compare
 from nas.cli.cost import cost
+from nas.cli.defaults import FILE_NAME, read_defaults
 from nas.cli.devices import devices
 from nas.cli.doctor import doctor
 from nas.cli.export import export
@@ -33,8 +37,14 @@ from search_spaces.errors import SearchSpaceError
 
 EXPECTED_ERRORS = (NasError, SearchSpaceError, DeviceLabError, ReportError, OSError)
 
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 an error, said in one line (of `nas gate`: too slow), 2 a wrong command line, "
+    "3 `nas gate` could not measure, 130 stopped by Ctrl-C. Defaults of options: nas.toml in this folder."
+)
+
 app = typer.Typer(
     name="nas",
+    epilog=EXIT_CODES,
     help="Search efficient BERT-family encoders with grouped convolutions, timed on real devices.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -65,7 +75,7 @@ app.add_typer(runner, name="runner")
 def main() -> None:
     """Run the command line and exit."""
     try:
-        app()
+        app(default_map=read_defaults(Path(FILE_NAME), cast("TyperGroup", typer.main.get_command(app))))
     except EXPECTED_ERRORS as error:
         message = " ".join(str(error).split())
         print(f"nas: error: {message}", file=sys.stderr)

@@ -7,10 +7,19 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_RUNS_FOLDER = Path("runs")
+
+
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the runs a shell may complete a half-typed name to."""
+    folder = Path(context.params.get("runs_folder") or DEFAULT_RUNS_FOLDER)
+    return sorted(path.parent.name for path in folder.glob("*/store.db") if path.parent.name.startswith(incomplete))
+
+
+RunName = Annotated[str, typer.Argument(help="name of the run", autocompletion=complete_run)]
 RunsFolder = Annotated[Path, typer.Option(help="folder that holds the runs")]
 Storage = Annotated[str | None, typer.Option(help="SQLAlchemy URL of a shared store instead of the run's own file")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-DEFAULT_RUNS_FOLDER = Path("runs")
 
 Runtime = Annotated[str, typer.Option(help="what executes the models: onnxruntime, executorch or litert")]
 Threads = Annotated[int, typer.Option(min=1, help="threads of the runtime")]

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from nas.cli.console import print_json, print_sentence
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunName, RunsFolder, Storage
 
 
 def pick(
-    run: Annotated[str, typer.Argument(help="name of the run")],
+    run: RunName,
     *,
     max_latency_ratio: Annotated[
         float | None, typer.Option(help="the best score at most this many times as slow as SqueezeBERT's rule")

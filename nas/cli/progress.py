@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+import numpy as np
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -14,10 +15,13 @@ from device_lab.errors import DeviceLabError
 from device_lab.measurement import Precision
 from device_lab.protocol import Progress as MeasuringProgress
 from nas.cli.console import stderr
+from nas.cli.log import Log
 from nas.records import Objective, Role
+from reports.front import non_dominated
 
 # Reading it takes a phone a tenth of a second, between two rounds.
 TEMPERATURE_EVERY_S = 10.0
+MAX_FRONT = 6
 _ROLE_NAMES = {
     Role.CANDIDATE: "",
     Role.SQUEEZEBERT_RULE: " (SqueezeBERT's rule)",
@@ -26,17 +30,24 @@ _ROLE_NAMES = {
 
 
 class TerminalObserver:
-    """Shows a search on standard error. See `nas.observer.Observer`."""
+    """Shows a search on standard error, and tells ``log``. See `nas.observer.Observer`.
 
-    def __init__(self, progress: Progress, *, num_trials: int) -> None:
+    ``known`` are the values of trials an earlier process finished, by number.
+    """
+
+    def __init__(
+        self, progress: Progress, *, num_trials: int, log: Log, known: Mapping[int, Mapping[Objective, float]]
+    ) -> None:
         self._progress = progress
+        self._log = log
+        self._values = dict(known)
         self._task = progress.add_task("searching", total=num_trials)
         self._roles: dict[int, Role] = {}
 
     def resumed(self, num_known: int) -> None:
         """Count what an earlier process did. See `nas.observer.Observer.resumed`."""
         if num_known:
-            self._progress.console.print(f"resuming: {num_known} architectures are known", markup=False)
+            self._say(f"resuming: {num_known} architectures are known")
         self._progress.update(self._task, completed=num_known)
 
     def proposed(self, number: int, role: Role) -> None:
@@ -58,22 +69,39 @@ class TerminalObserver:
         """Print a trial's values. See `nas.observer.Observer.finished`."""
         shown = ", ".join(_value_text(objective, value) for objective, value in values.items())
         role = _ROLE_NAMES[self._roles.get(number, Role.CANDIDATE)]
-        self._progress.console.print(f"trial {number:>3}: {shown}{role}", markup=False)
+        self._say(f"trial {number:>3}: {shown}{role}")
+        self._values[number] = values
         self._progress.advance(self._task)
 
     def failed(self, number: int, reason: str) -> None:
         """Print why a trial failed. See `nas.observer.Observer.failed`."""
-        self._progress.console.print(f"trial {number:>3}: failed: {reason}", markup=False)
+        self._say(f"trial {number:>3}: failed: {reason}")
         self._progress.advance(self._task)
 
     def refining(self, num_architectures: int, precision: Precision) -> None:
         """Say that the front is measured again. See `nas.observer.Observer.refining`."""
-        self._progress.console.print(
-            f"timing {num_architectures} networks of the front again, to ±{precision.goal:.0%}", markup=False
-        )
+        self._say(f"timing {num_architectures} networks of the front again, to ±{precision.goal:.0%}")
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False)
+        self._log(line)
 
     def _describe(self, text: str) -> None:
-        self._progress.update(self._task, description=escape(text))
+        front = current_front(self._values)
+        shown = f"; front: {', '.join(map(str, front[-MAX_FRONT:]))}" if front else ""
+        self._progress.update(self._task, description=escape(text + shown))
+
+
+def current_front(values: Mapping[int, Mapping[Objective, float]]) -> list[int]:
+    """Return the numbers of the trials nothing beats by the values so far, the best in the first objective last."""
+    if not values:
+        return []
+    objectives = list(next(iter(values.values())))
+    rows = {number: row for number, row in values.items() if list(row) == objectives}
+    signs = [-1.0 if objective is Objective.ACCURACY else 1.0 for objective in objectives]
+    losses = np.array([[sign * row[o] for sign, o in zip(signs, objectives, strict=True)] for row in rows.values()])
+    members = [number for number, is_member in zip(rows, non_dominated(losses), strict=True) if is_member]
+    return sorted(members, key=lambda number: -signs[0] * rows[number][objectives[0]])
 
 
 class LaneProgress:

@@ -41,7 +41,7 @@ def quickstart(
         batch_budget_s=BATCH_BUDGET_S,
         total_budget_s=TOTAL_BUDGET_S,
     )
-    run = run_search(RUN_NAME, given, num_trials=trials, place=place)
+    run = run_search(RUN_NAME, given, defaults={}, num_trials=trials, place=place)
     with stderr.status("writing the report"):
         files = write_report(run, runs_folder / RUN_NAME / "report")
     print_front(run, as_json=as_json)

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from nas.cli.console import print_json, stderr, stdout
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunName, RunsFolder, Storage
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="name of the run")],
+    run: RunName,
     *,
     output: Annotated[Path | None, typer.Option(help="folder to write to; the run's report folder if left out")] = None,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,

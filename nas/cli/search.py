@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nas.cli.console import stderr
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, Runner, RunsFolder, Storage
+from nas.cli.defaults import from_file
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, Runner, RunsFolder, Storage, complete_run
 
 if TYPE_CHECKING:
     from nas.records import Objective, Run
     from nas.runs import SearchRequest
+    from nas.store import Store
 
 DEFAULT_NUM_TRIALS = 40
+# Fields of a request whose option is called otherwise.
+_PARAMETERS = {"num_threads": "threads"}
 
 
 def search(
-    run: Annotated[str, typer.Argument(help="name of the run; one that exists is resumed")],
+    context: typer.Context,
+    run: Annotated[
+        str, typer.Argument(help="name of the run; one that exists is resumed", autocompletion=complete_run)
+    ],
     *,
     trials: Annotated[
         int, typer.Option(min=1, help="distinct architectures the run shall have in all")
@@ -80,10 +89,12 @@ def search(
         "sequence_length": sequence_length,
     }
     given = {name: value for name, value in flags.items() if value is not None}
+    written = from_file(context)
+    defaults = {name: given.pop(name) for name in list(given) if _PARAMETERS.get(name, name) in written}
     place = Place(
         runs_folder=runs_folder, storage=storage, train_device=train_device, unqualified=unqualified, runner=runner
     )
-    finished = run_search(run, given, num_trials=trials, place=place)
+    finished = run_search(run, given, defaults=defaults, num_trials=trials, place=place)
     print_front(finished, as_json=as_json)
     stderr.print(f"next: nas report {run}, nas show {run}", markup=False)
 
@@ -105,7 +116,14 @@ class Place:
     total_budget_s: float | None = None
 
 
-def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place) -> Run:
+def run_search(
+    run: str,
+    given: dict[str, Any],
+    *,
+    num_trials: int,
+    place: Place,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> Run:
     """Search until the run has ``num_trials`` distinct architectures, and return it.
 
     Args:
@@ -114,12 +132,14 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
             teacher's steps; the others are the run's own, or the defaults.
         num_trials: Distinct architectures the run shall have.
         place: Where.
+        defaults: Fields for a run that is new, where ``given`` has none; one that exists keeps its own.
 
     Raises:
         typer.Exit: With 130 on Ctrl-C, after saying how to go on.
     """
     from nas.cli.assembly import Workplace, find_cold_baseline_ns, open_device, prepare_search
     from nas.cli.certificates import Shelf
+    from nas.cli.log import run_log
     from nas.cli.progress import TerminalObserver, show_progress
     from nas.cli.stores import check_run_name, open_store
     from nas.records import Objective
@@ -130,8 +150,9 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
     try:
         with ExitStack() as stack:
             stack.enter_context(hold_run(place.runs_folder / run))
+            log = stack.enter_context(run_log(place.runs_folder / run))
             store = stack.enter_context(open_store(run, runs_folder=place.runs_folder, storage=place.storage))
-            request = _request(run, given, store)
+            request = _request(run, given, defaults, store)
             device, cold_baseline_ns = None, None
             if Objective.LATENCY in request.objectives:
                 device = stack.enter_context(open_device(request, runner=place.runner))
@@ -152,7 +173,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
                 device=device,
                 cold_baseline_ns=cold_baseline_ns,
                 with_weights=place.runner is not None,
-                observer=TerminalObserver(progress, num_trials=num_trials),
+                observer=TerminalObserver(progress, num_trials=num_trials, log=log, known=_known_values(store, run)),
                 timing_plan=TimingPlan(batch_budget_s=place.batch_budget_s, total_budget_s=place.total_budget_s),
                 on_teacher_step=lambda step, num_steps: progress.update(
                     teacher_task, description="training the teacher", completed=step, total=num_steps
@@ -167,7 +188,7 @@ def run_search(run: str, given: dict[str, Any], *, num_trials: int, place: Place
         raise typer.Exit(130) from None
 
 
-def _request(run: str, given: dict[str, Any], store: Any) -> SearchRequest:
+def _request(run: str, given: dict[str, Any], defaults: Mapping[str, Any], store: Any) -> SearchRequest:
     """Complete a request from the run's own, or from the defaults if the run is new."""
     from dataclasses import replace
 
@@ -175,6 +196,7 @@ def _request(run: str, given: dict[str, Any], store: Any) -> SearchRequest:
 
     existing = find_settings(store, run)
     if existing is None:
+        given = {**defaults, **given}
         if "task_dir" in given:
             given = {"task": Path(given["task_dir"]).name} | given
         return SearchRequest(**_with_teacher_steps(given, SearchRequest()))
@@ -193,6 +215,24 @@ def _with_teacher_steps(given: dict[str, Any], request: SearchRequest) -> dict[s
         name, steps = split_steps(given.get("teacher", own_name))
         fields["teacher"] = join_steps(name, given.get("teacher_steps", own_steps if steps is None else steps))
     return fields
+
+
+def _known_values(store: Store, run: str) -> dict[int, dict[Objective, float]]:
+    """Return the values of the trials a run has already, by number, for the front that is shown while it goes on."""
+    from nas.runs import load_run
+    from reports.analysis import analyse
+    from reports.errors import ReportError
+
+    if run not in store.run_names():
+        return {}
+    try:
+        analysis = analyse(load_run(store, run))
+    except ReportError:
+        return {}
+    return {
+        item.trial.number: {objective: item.value(objective) or 0.0 for objective in analysis.objectives}
+        for item in analysis.compared
+    }
 
 
 def _objectives(text: str) -> tuple[Objective, ...]:

@@ -8,14 +8,14 @@ import typer
 from rich.table import Table
 
 from nas.cli.console import print_json, stdout
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunName, RunsFolder, Storage
 
 if TYPE_CHECKING:
     from nas.records import Run, Trial
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="name of the run")],
+    run: RunName,
     *,
     trial: Annotated[int | None, typer.Option(help="one trial by its number")] = None,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
@@ -45,7 +45,7 @@ def _show_trial(trial: Trial, *, as_json: bool) -> None:
         return
     for name, value in _document(trial).items():
         if value is not None:
-            stdout.print(f"{name:<16} {value}", markup=False)
+            stdout.print(f"{name:<16} {_interval_text(value) or value}", markup=False)
     stdout.print(_layer_table(trial))
 
 
