@@ -21,7 +21,7 @@ def architectures(draw: st.DrawFn, *, max_layers: int = 4) -> Architecture:
         vocab_size=draw(st.integers(1, 200)),
         max_position_embeddings=draw(st.integers(16, 32)),
         type_vocab_size=draw(st.integers(1, 3)),
-        layer_norm_eps_exponent=draw(st.sampled_from((5, 7, 12))),
+        layer_norm_eps_exponent=draw(st.sampled_from((1, 5, 12))),
     )
 
 
