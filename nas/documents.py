@@ -13,6 +13,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
+from nas.errors import StoreError
+
 T = TypeVar("T")
 
 
@@ -31,10 +33,14 @@ def from_document(kind: type[T], document: Any) -> T:
     """Rebuild a value of type ``kind`` from `to_document` output.
 
     Raises:
-        TypeError: If a field is missing or unknown.
-        ValueError: If an enum has no such member.
+        StoreError: If a field is missing or unknown, or an enum has no such member: another release wrote it.
     """
-    return typing.cast("T", _read(kind, document))
+    try:
+        return typing.cast("T", _read(kind, document))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"the store holds a {kind.__name__} this release cannot read: {error}; use the release that wrote it"
+        ) from error
 
 
 def _read(kind: Any, document: Any) -> Any:

@@ -3,6 +3,7 @@
 ReportError
 ├── EmptyRunError          the run has no trial yet
 ├── IncomparableRunsError  nothing of two runs means the same
+├── NoPlaneError           a run with fewer than two objectives has no front to draw
 ├── NothingFitsError       no model of a run keeps the limit it is picked by
 ├── NothingTimedError      no device was timed on yet
 └── UnknownFormatError     no figure can be written in that format
@@ -32,6 +33,14 @@ class IncomparableRunsError(ReportError):
         super().__init__(f"runs {first!r} and {second!r} cannot be compared: {reason}")
         self.first = first
         self.second = second
+
+
+class NoPlaneError(ReportError):
+    """A run with fewer than two comparable objectives has no front to draw."""
+
+    def __init__(self, *, run: str) -> None:
+        super().__init__(f"run {run!r} has fewer than two objectives to compare, so there is no front to draw")
+        self.run = run
 
 
 class NothingFitsError(ReportError):

@@ -77,6 +77,18 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
     objectives, blue points off the steps are on the front by another one.
     """
     figure, (axes,) = new_figure()
+    labels, avoid = draw_front(axes, analysis, x=x, y=y)
+    settle(figure)
+    place_labels(axes, labels, avoid=avoid)
+    return figure
+
+
+def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) -> tuple[list[Label], Floats]:
+    """Draw what `front_figure` shows on axes of the caller's, without its labels.
+
+    Returns:
+        The labels, and points (n, 2) that `place_labels` has to keep free once the layout has settled.
+    """
     on_front = analysis.on_front
     xs, ys = coordinates(analysis.compared, x), coordinates(analysis.compared, y)
     faint = 0.15 if len(analysis.compared) > MANY_POINTS else 0.35
@@ -105,14 +117,12 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
             zorder=4,
         )
         labels.append(Label(text=mark.text, x=xs[at, 0], y=ys[at, 0]))
-    settle(figure)
     # A few points of every bar and of the steps stand for them.
     way = np.linspace(steps[0, 0], steps[-1, 0], 100)
     path = np.column_stack([way, steps[np.searchsorted(steps[:, 0], way, side="right") - 1, 1]])
     along = [ys[:, 1] + share * (ys[:, 2] - ys[:, 1]) for share in (0, 0.25, 0.5, 0.75, 1)]
     bars = np.concatenate([np.column_stack([xs[:, 0], y]) for y in along])
-    place_labels(axes, labels, avoid=np.vstack([bars, path]))
-    return figure
+    return labels, np.vstack([bars, path])
 
 
 @in_style

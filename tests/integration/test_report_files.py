@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from device_lab.measurement import Backend
-from nas.records import Objective, Role, Run
+from nas.records import Run
 from reports.drawings import FIGURE_NAMES
 from reports.errors import EmptyRunError
 from reports.write import ReportFiles, write_report
-from search_spaces.reference import squeezebert_rule
-from tests.fake_run import HOST, TEACHER, failed, fake_run, fake_run_of, fake_trial
+from tests.fake_run import HOST, failed, fake_run, fake_run_of, fake_trial
+from tests.poor_runs import poor_runs
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>&\"'</style>"
 
@@ -154,26 +154,6 @@ def test_every_table_with_times_names_the_backend(backend: Backend, tmp_path: Pa
     assert "this machine" not in html
 
 
-def poor_runs() -> dict[str, Run]:
-    lone = fake_trial(0)
-    rule = fake_trial(0, architecture=squeezebert_rule(TEACHER), role=Role.SQUEEZEBERT_RULE, ratio=None)
-    return {
-        "all failed": fake_run_of(failed(lone, failure="out of memory")),
-        "nothing timed": fake_run_of(
-            fake_trial(0, ratio=None), fake_trial(1, architecture=rule.architecture, ratio=None)
-        ),
-        "nothing scored": fake_run_of(fake_trial(0, accuracy=None)),
-        "one trial": fake_run_of(lone),
-        "no reference": fake_run_of(lone, fake_trial(1, architecture=rule.architecture)),
-        "one objective": replace(fake_run(8), objectives=(Objective.LATENCY,)),
-        "accuracy alone": replace(fake_run(8), objectives=(Objective.ACCURACY,)),
-        "no latency": replace(fake_run(8), objectives=(Objective.ACCURACY, Objective.MACS)),
-        "no accuracy": replace(fake_run(8), objectives=(Objective.LATENCY, Objective.MACS)),
-        "four objectives": replace(fake_run(8), objectives=tuple(Objective)),
-        "all alike": fake_run_of(*(replace(fake_trial(i), same_as=0 if i else None) for i in range(3))),
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", poor_runs())
 def test_a_poor_run_still_gives_a_useful_page(name: str, tmp_path: Path) -> None:
@@ -186,6 +166,12 @@ def test_a_poor_run_still_gives_a_useful_page(name: str, tmp_path: Path) -> None
     assert all(f"trial {trial.number}" in html.lower() for trial in run.trials)
     assert ">nan" not in html
     assert all(path.stat().st_size > 1000 for path in files.figures.values())
+
+
+def test_what_was_timed_elsewhere_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    html = page_of(poor_runs()["mixed backends"], tmp_path)
+
+    assert "timed elsewhere (phone, A phone) or against another reference" in html
 
 
 def test_reasons_of_failed_trials_are_on_the_page(tmp_path: Path) -> None:
