@@ -102,7 +102,7 @@ def load_task(name: str, *, folder: Path | None) -> Task:
 
 
 def load_task_folder(folder: Path) -> Task:
-    """Load the task in ``folder``, named after it.
+    """Load the task in ``folder``, named after it; see `task_name`.
 
     A folder named after a GLUE task has that task's kind and metrics. Any other
     is regression if every label is a number and at least one is not whole, and
@@ -112,7 +112,14 @@ def load_task_folder(folder: Path) -> Task:
     Raises:
         TaskError: If the data is not usable.
     """
-    return load_task(folder.resolve().name, folder=folder)
+    return load_task(task_name(folder), folder=folder)
+
+
+def task_name(folder: Path) -> str:
+    """Return a folder's name, or the GLUE task's that it is named after, as the folders of its download are."""
+    name = folder.resolve().name
+    plain = name.casefold().replace("-", "")
+    return plain if plain in GLUE else name
 
 
 def _make_task(

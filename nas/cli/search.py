@@ -193,12 +193,13 @@ def _request(run: str, given: dict[str, Any], defaults: Mapping[str, Any], store
     from dataclasses import replace
 
     from nas.runs import SearchRequest, find_settings, refuse_differences
+    from nas.tasks import task_name
 
     existing = find_settings(store, run)
     if existing is None:
         given = {**defaults, **given}
         if "task_dir" in given:
-            given = {"task": Path(given["task_dir"]).name} | given
+            given = {"task": task_name(Path(given["task_dir"]))} | given
         return SearchRequest(**_with_teacher_steps(given, SearchRequest()))
     wanted = replace(existing.request, **_with_teacher_steps(given, existing.request))
     refuse_differences(run, existing.request, wanted)

@@ -24,7 +24,7 @@ LABELS = ("entailment", "not_entailment")
 @pytest.fixture(scope="module")
 def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pairs in the layout of GLUE's download, with a test file."""
-    folder = tmp_path_factory.mktemp("glue") / "rte"
+    folder = tmp_path_factory.mktemp("glue") / "RTE"
     folder.mkdir()
     for split, count in (("train", 40), ("dev", 12), ("test", 6)):
         lines = ["index\tsentence1\tsentence2" + ("" if split == "test" else "\tlabel")]
@@ -124,7 +124,7 @@ def test_what_is_there_is_not_overwritten_and_nothing_is_left_half_written(
     nas: CommandLine, task_folder: Path, roberta: Path, tmp_path: Path
 ) -> None:
     search(nas, "whole", task_folder, "--teacher", str(roberta), "--teacher-steps", "0")
-    own = shutil.copytree(task_folder, tmp_path / "tasks" / "rte")
+    own = shutil.copytree(task_folder, tmp_path / "tasks" / "RTE")
     search(nas, "changed", own, "--teacher", str(roberta), "--teacher-steps", "0")
     (own / "dev.tsv").write_text((own / "dev.tsv").read_text() + "99\tx\ty\tentailment\n")
     (tmp_path / "taken").mkdir()

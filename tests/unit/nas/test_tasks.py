@@ -9,7 +9,7 @@ import pytest
 
 from nas.errors import MissingExtraError, TaskError
 from nas.glue import GLUE
-from nas.tasks import KNOWN_TASKS, TaskKind, load_task, load_task_folder
+from nas.tasks import KNOWN_TASKS, TaskKind, load_task, load_task_folder, task_name
 from tests.small_tasks import classification_task, write_split
 
 
@@ -220,6 +220,13 @@ def test_a_folder_in_the_layout_of_glues_download_is_read(tmp_path: Path, name: 
         pairs = [text["b"] for text in texts] if name not in ("sst2", "cola") else [None] * len(texts)
         assert [example.sentence2 for example in split] == pairs
         assert [example.label for example in split] == ([0.0, 3.8] if name == "stsb" else list(range(len(labels))))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("SST-2", "sst2"), ("STS-B", "stsb"), ("CoLA", "cola"), ("MNLI", "mnli"), ("SST-3", "SST-3")]
+)
+def test_a_task_is_named_after_its_folder_or_the_glue_task_that_is_meant(folder: str, name: str) -> None:
+    assert task_name(Path("glue") / folder) == name
 
 
 def test_the_broken_rows_of_qqp_are_left_out_and_those_of_others_named(tmp_path: Path) -> None:
