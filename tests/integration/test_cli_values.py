@@ -96,6 +96,12 @@ def test_doctor_names_a_command_for_everything_that_is_absent(nas: CommandLine) 
     assert all(check["advice"] for check in checks.values() if check["status"] in {"absent", "missing", "warning"})
 
 
+def test_doctor_prints_the_brackets_of_an_extra(nas: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.cli.doctor.OPTIONAL_PACKAGES", {"no-such-package": ("a test", "pip install 'p[extra]'")})
+
+    assert "'p[extra]'" in nas.in_folder("doctor").stdout
+
+
 def test_a_wrong_command_line_exits_with_2(nas: CommandLine) -> None:
     assert nas("cost").code == 2
     assert nas("frobnicate").code == 2
