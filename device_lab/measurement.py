@@ -139,7 +139,9 @@ class ProcessRun:
     timed part, so their ratio is the number of busy cores; ``cpu_ns`` is ``None``
     where the program does not tell. ``num_threads`` was read back from the process, not asked for.
     ``output_checked_here`` says that the process printed no answer: the file it
-    ran was held against torch on this machine instead.
+    ran was held against torch on this machine instead. ``peak_rss_bytes`` is the
+    peak of the whole process, runner and engine included, as the kernel keeps
+    it anyway; ``None`` where the program does not tell.
     """
 
     run_id: str
@@ -150,6 +152,7 @@ class ProcessRun:
     cpu_ns: int | None
     summary: Summary | None = None
     output_checked_here: bool = False
+    peak_rss_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

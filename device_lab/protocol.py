@@ -148,6 +148,7 @@ def run_process(model: ModelFile, *, device: Device, num_threads: int, precision
         cpu_ns=output.cpu_ns,
         summary=output.summary,
         output_checked_here=output.output is None,
+        peak_rss_bytes=output.peak_rss_bytes,
     )
 
 

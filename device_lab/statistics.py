@@ -158,6 +158,11 @@ def percentiles_ms(
     return Percentiles(p50=p50, p90=p90, p99=p99)
 
 
+def peak_memory_bytes(runs: Iterable[ProcessRun]) -> int | None:
+    """Return the largest peak of memory of any process, runner and engine included; ``None`` if none was told."""
+    return max((run.peak_rss_bytes for run in runs if run.peak_rss_bytes is not None), default=None)
+
+
 def has_samples(runs: Iterable[ProcessRun]) -> bool:
     """Return whether every process printed its samples; one that summed them up has a time but no percentiles."""
     return all(run.summary is None for run in runs)

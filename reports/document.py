@@ -153,6 +153,7 @@ def _process(process: ProcessRun) -> dict[str, object]:
         "num_threads": process.num_threads,
         "wall_ns": process.wall_ns,
         "cpu_ns": process.cpu_ns,
+        "peak_rss_bytes": process.peak_rss_bytes,
     }
 
 

@@ -7,7 +7,14 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from device_lab.statistics import heat_slope, process_median_ns, ratio_interval, reference_runs
+from device_lab.statistics import (
+    candidate_runs,
+    heat_slope,
+    peak_memory_bytes,
+    process_median_ns,
+    ratio_interval,
+    reference_runs,
+)
 from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
@@ -103,6 +110,7 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
     if item.measurement is not None:
         total, precision = len(item.measurement.blocks), item.measurement.precision.name
         facts.append(("blocks kept", f"{len(item.kept)} of {total}, {precision} precision"))
+    facts += _memory(item)
     facts += [
         ("MACs", f"{text.count(trial.cost.macs)} ({text.count(trial.cost.flops)} FLOPs)"),
         ("parameters", text.count(trial.cost.parameters)),
@@ -124,6 +132,14 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
         ),
         is_open=is_open,
     )
+
+
+def _memory(item: Evidence) -> list[tuple[str, str]]:
+    own, reference = peak_memory_bytes(candidate_runs(item.kept)), peak_memory_bytes(reference_runs(item.kept))
+    if own is None or reference is None:
+        return []
+    # What the two share, the runner and the engine, is the same in both, so the difference is the networks'.
+    return [("peak memory, runner included", f"{own / 1e6:.0f} MB (SqueezeBERT's rule: {reference / 1e6:.0f} MB)")]
 
 
 def importance_rows(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
