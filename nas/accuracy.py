@@ -14,33 +14,36 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
-from device_lab.files import write_atomically
-from nas.artifacts import ArtifactFolder, pack, unpack
+from nas.artifacts import ArtifactFolder
+from nas.candidates import Candidates
+from nas.distillation import DistillationLoss, LossWeights
 from nas.errors import UnknownEvaluatorError
-from nas.inherit import inherit
-from nas.losses import distillation_loss, predictions_from_logits
+from nas.losses import logit_loss, predictions_from_logits
 from nas.metrics import bootstrap_interval, compute_metric
 from nas.records import Score
-from nas.teacher import Teacher
 from nas.teacher_plans import SMALL
-from nas.tokens import TokenizedTask, training_batches
+from nas.tokens import TokenizedTask
 from nas.training import OnStep, Recipe, predict, train, translate_out_of_memory
 from search_spaces.architecture import Architecture
-from search_spaces.bert import Bert, build
 
 # Part of every settings_id: raise it when a change to an evaluator makes other scores of the same settings.
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 
-# A small network wants a high rate; weights that were pretrained would forget at it.
-SMALL_DISTILLATION = Recipe(num_steps=40, learning_rate=1e-3)
-PRETRAINED_DISTILLATION = Recipe(num_steps=200, learning_rate=3e-4)
-TEMPERATURE = 2.0
-TEACHER_WEIGHT = 0.5
+# By the teacher's origin. A small network wants a high rate; weights that were pretrained would forget at it.
+SMALL_RECIPES = {
+    "distilled": Recipe(num_steps=40, learning_rate=1e-3),
+    "full": Recipe(num_steps=188, learning_rate=1e-3),
+}
+PRETRAINED_RECIPES = {
+    "distilled": Recipe(num_steps=200, learning_rate=3e-4),
+    "full": Recipe(num_steps=2000, learning_rate=3e-4),
+}
+LOSS_WEIGHTS = LossWeights()
 
 
 class Evaluator(Protocol):
@@ -75,12 +78,11 @@ class Evaluator(Protocol):
 class ScoringContext:
     """What an evaluator is made from.
 
-    ``artifacts`` is where weights and the teacher's answers are kept.
-    ``num_steps`` is the training budget of a candidate, or None for the evaluator's own.
+    ``artifacts`` is where trained weights are kept. ``num_steps`` is the
+    training budget of a distilled candidate, or None for the evaluator's own.
     """
 
-    data: TokenizedTask
-    teacher: Teacher
+    candidates: Candidates
     artifacts: ArtifactFolder
     seed: int
     device: str
@@ -107,69 +109,95 @@ def check_evaluator(name: str) -> None:
         raise UnknownEvaluatorError(name=name, known=EVALUATORS)
 
 
-class DistilledEvaluator:
-    """Cuts a candidate out of the teacher and trains it shortly on the teacher's answers and the labels.
+class ProjectedEvaluator:
+    """Projects a candidate from the teacher in closed form: seconds, and no training."""
+
+    name = "projected"
+
+    def __init__(self, context: ScoringContext) -> None:
+        self._context = context
+
+    @property
+    def settings_id(self) -> str:
+        """See `Evaluator.settings_id`."""
+        return _settings_id(self.name, self._context, {})
+
+    def evaluate(self, arch: Architecture, *, on_step: OnStep | None = None) -> Score:
+        """Project and score one architecture. Its weights are not kept: they are made again as fast as read."""
+        del on_step
+        start_s = time.perf_counter()
+        candidates = self._context.candidates
+        with translate_out_of_memory(f"architecture {arch.arch_id}"):
+            projected = candidates.project(arch)
+        return score_logits(
+            projected.logits,
+            candidates.data,
+            evaluator=self.name,
+            seed=self._context.seed,
+            duration_s=time.perf_counter() - start_s,
+            weights_sha256=None,
+            teacher_logits=candidates.teacher_logits,
+        )
+
+
+class TrainedEvaluator:
+    """Trains a candidate from its projected weights, on the teacher's states and answers and on the labels.
 
     All candidates see the same examples in the same order, so that the luck of
     the draw is common to them and does not blur their ranking.
     """
 
-    name = "distilled"
-
-    def __init__(self, context: ScoringContext) -> None:
+    def __init__(self, name: str, context: ScoringContext) -> None:
+        self.name = name
         self._context = context
-        recipe = SMALL_DISTILLATION if context.teacher.origin == SMALL else PRETRAINED_DISTILLATION
-        self._recipe = recipe if context.num_steps is None else replace(recipe, num_steps=context.num_steps)
-        self._answers: Tensor | None = None
+        small = context.candidates.teacher.origin == SMALL
+        recipe = (SMALL_RECIPES if small else PRETRAINED_RECIPES)[name]
+        own_budget = context.num_steps if name == "distilled" else None
+        self._recipe = recipe if own_budget is None else replace(recipe, num_steps=own_budget)
 
     @property
     def settings_id(self) -> str:
         """See `Evaluator.settings_id`."""
-        parts = {
-            "scoring_version": SCORING_VERSION,
-            "evaluator": self.name,
-            "task": self._context.data.content_sha256,
-            "sequence_length": self._context.data.sequence_length,
-            "teacher": self._context.teacher.teacher_id,
-            "recipe": asdict(self._recipe),
-            "temperature": TEMPERATURE,
-            "teacher_weight": TEACHER_WEIGHT,
-            "seed": self._context.seed,
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return _settings_id(self.name, self._context, {"recipe": asdict(self._recipe), "weights": asdict(LOSS_WEIGHTS)})
 
     def evaluate(self, arch: Architecture, *, on_step: OnStep | None = None) -> Score:
         """Distil and score one architecture, and keep its weights. See `Evaluator.evaluate`."""
         start_s = time.perf_counter()
-        context = self._context
+        context, candidates = self._context, self._context.candidates
+        data = candidates.data
         with translate_out_of_memory(f"architecture {arch.arch_id}"):
-            network = inherited_network(context.teacher, arch)
-            loss = distillation_loss(
-                context.data.task.kind, self._teacher_answers(), temperature=TEMPERATURE, teacher_weight=TEACHER_WEIGHT
+            network = candidates.network(arch)
+            loss = DistillationLoss(
+                candidates.teacher.network(),
+                candidates.correspondence(arch),
+                kind=data.task.kind,
+                weights=LOSS_WEIGHTS,
+                device=context.device,
             )
             train(
                 network,
-                context.data.train,
+                data.train,
                 loss,
                 recipe=self._recipe,
                 seed=context.seed,
                 device=context.device,
                 on_step=on_step,
             )
-            logits = predict(network, context.data.dev, device=context.device)
+            logits = predict(network, data.dev, device=context.device)
         weights_sha256 = context.artifacts.put_weights(network.state_dict(), description=self._describe(arch))
         return score_logits(
             logits,
-            context.data,
+            data,
             evaluator=self.name,
             seed=context.seed,
             duration_s=time.perf_counter() - start_s,
             weights_sha256=weights_sha256,
+            teacher_logits=candidates.teacher_logits,
         )
 
     def _describe(self, arch: Architecture) -> str:
         """Say what a file of weights is, for who finds it alone."""
-        task = self._context.data.task
+        task = self._context.candidates.data.task
         description = {
             "arch": json.loads(arch.to_json()),
             "task": task.name,
@@ -179,43 +207,27 @@ class DistilledEvaluator:
         }
         return json.dumps(description, sort_keys=True)
 
-    def _teacher_answers(self) -> Tensor:
-        """Return the teacher's logits (n, c), computed once for the examples that training visits; NaN elsewhere."""
-        if self._answers is None:
-            path = self._context.artifacts.answers_file(self.settings_id)
-            if not path.exists():
-                write_atomically(path, pack({"logits": self._ask_teacher()}, description=self.settings_id))
-            tensors, _ = unpack(path.read_bytes(), source=path)
-            self._answers = tensors["logits"]
-        return self._answers
 
-    def _ask_teacher(self) -> Tensor:
-        context, recipe = self._context, self._recipe
-        split = context.data.train
-        batches = training_batches(
-            split.lengths, batch_size=recipe.batch_size, seed=context.seed, first_step=0, num_steps=recipe.num_steps
-        )
-        visited = torch.unique(torch.cat(list(batches)))
-        logits = torch.full((len(split), context.data.task.num_labels), torch.nan)
-        logits[visited] = predict(context.teacher.network(), split.select(visited), device=context.device)
-        return logits
-
-
-def inherited_network(teacher: Teacher, arch: Architecture) -> Bert:
-    """Build the network of ``arch`` with weights cut out of the teacher's, without dropout.
-
-    Raises:
-        SettingsError: If the architecture does not fit into the teacher.
-    """
-    state = inherit(teacher.state, teacher.arch, arch)
-    with torch.random.fork_rng(devices=[]):
-        network = build(arch, num_labels=len(state["classifier.bias"]), dropout=0.0)
-    network.load_state_dict(state)
-    return network
+def _settings_id(name: str, context: ScoringContext, own: dict[str, object]) -> str:
+    parts = {
+        "scoring_version": SCORING_VERSION,
+        "evaluator": name,
+        "seed": context.seed,
+        "candidates": context.candidates.settings,
+        **own,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def score_logits(
-    logits: Tensor, data: TokenizedTask, *, evaluator: str, seed: int, duration_s: float, weights_sha256: str | None
+    logits: Tensor,
+    data: TokenizedTask,
+    *,
+    evaluator: str,
+    seed: int,
+    duration_s: float,
+    weights_sha256: str | None,
+    teacher_logits: Tensor,
 ) -> Score:
     """Turn logits (examples, c) for the dev split into a score, with a bootstrap interval over the examples."""
     task = data.task
@@ -230,7 +242,13 @@ def score_logits(
         num_examples=len(labels),
         duration_s=duration_s,
         weights_sha256=weights_sha256,
+        teacher_divergence=float(logit_loss(task.kind, logits, teacher_logits, temperature=1.0)),
     )
 
 
-EVALUATORS: dict[str, Callable[[ScoringContext], Evaluator]] = {DistilledEvaluator.name: DistilledEvaluator}
+EVALUATORS: dict[str, Callable[[ScoringContext], Evaluator]] = {
+    "projected": ProjectedEvaluator,
+    "distilled": partial(TrainedEvaluator, "distilled"),
+    "full": partial(TrainedEvaluator, "full"),
+}
+"""Evaluators by name, from the cheapest to the dearest; a score of a later one says more."""

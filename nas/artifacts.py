@@ -1,4 +1,4 @@
-"""The folder of tensors beside a store: trained weights named by their hash, teachers and their answers."""
+"""The folder of tensors beside a store: trained weights named by their hash, teachers and their statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ArtifactFolder:
 
     A file of trained weights is named by the SHA-256 of its content: the same
     weights are kept once, and a file that was changed is found out. Teachers
-    and their answers are named by what defines them.
+    and their statistics are named by what defines them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,9 +34,9 @@ class ArtifactFolder:
         """Return the path that holds, or would hold, the teacher of this id."""
         return self.path / "teachers" / f"{teacher_id}.safetensors"
 
-    def answers_file(self, settings_id: str) -> Path:
-        """Return the path that holds, or would hold, the teacher's answers an evaluator trains on."""
-        return self.path / "answers" / f"{settings_id}.safetensors"
+    def statistics_file(self, statistics_id: str) -> Path:
+        """Return the path that holds, or would hold, the moments of a teacher's hidden states."""
+        return self.path / "statistics" / f"{statistics_id}.safetensors"
 
     def put_weights(self, tensors: Mapping[str, Tensor], *, description: str) -> str:
         """Keep weights and return the hash they are found under.

@@ -1,6 +1,6 @@
-"""What to minimise: the task's labels alone, or a teacher's answers as well.
+"""What to minimise at the head: distance from the labels, and from a teacher's answers.
 
-Shape legend: b batch, n examples, c num_labels.
+Shape legend: b batch, c num_labels.
 """
 
 from __future__ import annotations
@@ -18,46 +18,36 @@ def supervised_loss(kind: TaskKind) -> Loss:
     """Return cross entropy with the labels, or squared error for regression."""
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
-        return _label_loss(forward(network, batch), batch, kind)
+        return label_loss(forward(network, batch), batch, kind)
 
     return loss
 
 
-def distillation_loss(kind: TaskKind, teacher_logits: Tensor, *, temperature: float, teacher_weight: float) -> Loss:
-    """Return a mix of agreement with a teacher (Hinton et al., arXiv 1503.02531) and with the labels.
+def logit_loss(kind: TaskKind, logits: Tensor, wanted: Tensor, *, temperature: float) -> Tensor:
+    """Return how far ``logits`` (b, c) are from a teacher's: Hinton et al., arXiv 1503.02531.
 
-    Args:
-        kind: Classification (divergence of softened distributions) or regression (squared error).
-        teacher_logits: The teacher's answers to all training examples, (n, c).
-        temperature: Both sides' logits are divided by it.
-        teacher_weight: Share of the teacher's term; the labels have the rest.
+    For classification the divergence of both distributions after division of
+    the logits by ``temperature``; for regression the squared error.
     """
+    if kind is TaskKind.REGRESSION:
+        return mse_loss(logits, wanted)
+    # The squared temperature keeps the gradient's scale, whatever the temperature.
+    return temperature**2 * kl_div(
+        log_softmax(logits / temperature, dim=1),
+        log_softmax(wanted / temperature, dim=1),
+        log_target=True,
+        reduction="batchmean",
+    )
 
-    def loss(network: nn.Module, batch: Batch) -> Tensor:
-        logits = forward(network, batch).float()
-        wanted = teacher_logits[batch.rows.cpu()].to(logits.device)
-        if kind is TaskKind.REGRESSION:
-            teacher_term = mse_loss(logits, wanted)
-        else:
-            # The squared temperature keeps the gradient's scale, whatever the temperature.
-            teacher_term = temperature**2 * kl_div(
-                log_softmax(logits / temperature, dim=1),
-                log_softmax(wanted / temperature, dim=1),
-                log_target=True,
-                reduction="batchmean",
-            )
-        return teacher_weight * teacher_term + (1 - teacher_weight) * _label_loss(logits, batch, kind)
 
-    return loss
+def label_loss(logits: Tensor, batch: Batch, kind: TaskKind) -> Tensor:
+    """Return cross entropy of ``logits`` (b, c) with the labels, or squared error for regression."""
+    if kind is TaskKind.REGRESSION:
+        return mse_loss(logits[:, 0].float(), batch.labels)
+    return cross_entropy(logits.float(), batch.labels)
 
 
 def predictions_from_logits(logits: Tensor, kind: TaskKind) -> Tensor:
     """Turn logits (n, c) into class positions, or into numbers for regression, (n,) as float64."""
     chosen = logits[:, 0] if kind is TaskKind.REGRESSION else torch.argmax(logits, dim=1)
     return chosen.double()
-
-
-def _label_loss(logits: Tensor, batch: Batch, kind: TaskKind) -> Tensor:
-    if kind is TaskKind.REGRESSION:
-        return mse_loss(logits[:, 0].float(), batch.labels)
-    return cross_entropy(logits.float(), batch.labels)

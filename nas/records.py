@@ -49,6 +49,8 @@ class Score:
     ``evaluator`` names the method and so the fidelity; scores of two
     evaluators are never compared. ``metrics`` holds all metrics of the task by
     name. ``weights_sha256`` names the trained weights in the artifact folder.
+    ``teacher_divergence`` is the mean divergence of its answers from the
+    teacher's (squared distance for regression): smoother than a count of hits.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Score:
     num_examples: int
     duration_s: float
     weights_sha256: str | None
+    teacher_divergence: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

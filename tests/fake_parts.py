@@ -53,6 +53,7 @@ class FormulaEvaluator:
             num_examples=100,
             duration_s=0.0,
             weights_sha256=None,
+            teacher_divergence=0.25,
         )
 
 

@@ -109,6 +109,7 @@ def fake_score(value: float, *, evaluator: str = "distilled") -> Score:
         num_examples=NUM_EXAMPLES,
         duration_s=12.5,
         weights_sha256=None,
+        teacher_divergence=0.25,
     )
 
 

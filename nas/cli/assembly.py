@@ -12,6 +12,7 @@ from device_lab.measurement import Precision
 from device_lab.statistics import PRECISIONS
 from nas.accuracy import Evaluator, ScoringContext, check_evaluator, make_evaluator
 from nas.artifacts import ArtifactFolder
+from nas.candidates import Candidates
 from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
 from nas.cli.lanes import StopSignal
 from nas.cli.places import ALL, DeviceChoice, announce, chosen_devices
@@ -182,8 +183,9 @@ def _make_evaluator(
     if Objective.ACCURACY not in request.objectives:
         return None
     context = ScoringContext(
-        data=data,
-        teacher=teacher,
+        candidates=Candidates(
+            data, teacher, artifacts=workplace.artifacts, seed=request.seed, device=workplace.train_device
+        ),
         artifacts=workplace.artifacts,
         seed=request.seed,
         device=workplace.train_device,

@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-import nas.accuracy
-from nas.accuracy import DistilledEvaluator, ScoringContext, check_evaluator, inherited_network, make_evaluator
+from nas.accuracy import EVALUATORS, ScoringContext, TrainedEvaluator, check_evaluator, make_evaluator
 from nas.artifacts import ArtifactFolder
+from nas.candidates import Candidates
 from nas.errors import OutOfMemoryError, SettingsError, UnknownEvaluatorError
-from nas.losses import predictions_from_logits
+from nas.losses import logit_loss, predictions_from_logits
 from nas.tasks import TaskKind
 from nas.teacher import Teacher, prepare_teacher
 from nas.teacher_plans import small_plan
@@ -37,9 +36,9 @@ def teacher(data: TokenizedTask, tmp_path_factory: pytest.TempPathFactory) -> Te
 
 
 def _context(data: TokenizedTask, teacher: Teacher, folder: Path, *, seed: int = 3) -> ScoringContext:
-    return ScoringContext(
-        data=data, teacher=teacher, artifacts=ArtifactFolder(folder), seed=seed, device="cpu", num_steps=12
-    )
+    artifacts = ArtifactFolder(folder)
+    candidates = Candidates(data, teacher, artifacts=artifacts, seed=seed, device="cpu")
+    return ScoringContext(candidates=candidates, artifacts=artifacts, seed=seed, device="cpu", num_steps=12)
 
 
 @pytest.mark.torch
@@ -86,42 +85,64 @@ def test_equal_settings_give_equal_scores_in_any_order(data: TokenizedTask, teac
 def test_settings_that_change_a_score_change_the_settings_id(
     data: TokenizedTask, teacher: Teacher, tmp_path: Path
 ) -> None:
-    context = _context(data, teacher, tmp_path)
     contexts = [
-        context,
-        replace(context, seed=4),
-        replace(context, num_steps=13),
-        replace(context, teacher=replace(teacher, teacher_id="other")),
-        replace(context, teacher=replace(teacher, origin="minilm")),
-        replace(context, data=replace(data, sequence_length=15)),
-        replace(context, data=replace(data, content_sha256="other")),
+        _context(data, teacher, tmp_path),
+        _context(data, teacher, tmp_path, seed=4),
+        replace(_context(data, teacher, tmp_path), num_steps=13),
+        _context(data, replace(teacher, teacher_id="other"), tmp_path),
+        _context(data, replace(teacher, origin="minilm"), tmp_path),
+        _context(replace(data, sequence_length=15), teacher, tmp_path),
+        _context(replace(data, content_sha256="other"), teacher, tmp_path),
     ]
 
-    ids = {make_evaluator("distilled", changed).settings_id for changed in contexts}
+    ids = {make_evaluator(name, changed).settings_id for changed in contexts for name in EVALUATORS}
 
-    assert len(ids) == len(contexts)
-    elsewhere = replace(context, artifacts=ArtifactFolder(tmp_path / "elsewhere"))
-    assert make_evaluator("distilled", elsewhere).settings_id in ids
+    # A distilled candidate's budget concerns neither of the others, and a recipe no projection.
+    assert len(ids) == 3 * len(contexts) - 3
+    assert make_evaluator("distilled", _context(data, teacher, tmp_path / "elsewhere")).settings_id in ids
 
 
 @pytest.mark.torch
-def test_the_teacher_is_asked_once_for_all_candidates_and_workers(
-    data: TokenizedTask, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_projected_candidate_is_scored_as_its_network_and_not_kept(
+    data: TokenizedTask, teacher: Teacher, tmp_path: Path
 ) -> None:
-    asked = []
-    network = Teacher.network
+    context = _context(data, teacher, tmp_path)
 
-    def counted(self: Teacher) -> Bert:
-        asked.append(self.teacher_id)
-        return network(self)
+    score = make_evaluator("projected", context).evaluate(RULE)
 
-    monkeypatch.setattr(Teacher, "network", counted)
-    for _ in range(2):
-        evaluator = make_evaluator("distilled", _context(data, teacher, tmp_path))
-        evaluator.evaluate(RULE)
-        evaluator.evaluate(TINY)
+    predicted = predict(context.candidates.network(RULE), data.dev, device="cpu")
+    hits = predicted.argmax(dim=1) == data.dev.labels
+    assert (score.evaluator, score.weights_sha256) == ("projected", None)
+    assert score.interval.estimate == hits.double().mean().item()
+    wanted = predict(teacher.network(), data.dev, device="cpu")
+    divergence = logit_loss(TaskKind.CLASSIFICATION, predicted, wanted, temperature=1.0)
+    assert score.teacher_divergence == pytest.approx(float(divergence), abs=1e-4)
+    assert not (tmp_path / "weights").exists()
 
-    assert asked == [teacher.teacher_id]
+
+@pytest.mark.torch
+def test_training_starts_from_the_projection(data: TokenizedTask, teacher: Teacher, tmp_path: Path) -> None:
+    context = replace(_context(data, teacher, tmp_path), num_steps=1)
+    idle = TrainedEvaluator("distilled", context)
+    idle._recipe = replace(idle._recipe, learning_rate=0.0, weight_decay=0.0)
+
+    trained = idle.evaluate(RULE)
+
+    projected = make_evaluator("projected", context).evaluate(RULE)
+    assert trained.interval == projected.interval
+    assert trained.teacher_divergence == pytest.approx(projected.teacher_divergence, abs=1e-4)
+
+
+@pytest.mark.torch
+def test_each_fidelity_trains_longer_than_the_one_before(data: TokenizedTask, teacher: Teacher, tmp_path: Path) -> None:
+    num_steps = []
+    for name in EVALUATORS:
+        heard: dict[int, int] = {}
+        evaluator = make_evaluator(name, replace(_context(data, teacher, tmp_path), num_steps=None))
+        evaluator.evaluate(TINY, on_step=heard.__setitem__)
+        num_steps.append(len(heard))
+
+    assert num_steps[0] == 0 < num_steps[1] < num_steps[2]
 
 
 @pytest.mark.torch
@@ -136,13 +157,6 @@ def test_a_regression_candidate_is_scored_by_correlation(tmp_path: Path) -> None
     assert score.metric == "pearson"
     assert [name for name, _ in score.metrics] == ["pearson", "spearman"]
     assert -1 <= score.interval.low <= score.interval.estimate <= score.interval.high <= 1
-
-
-@pytest.mark.torch
-def test_the_dense_shape_starts_as_the_teacher(data: TokenizedTask, teacher: Teacher) -> None:
-    inherited = predict(inherited_network(teacher, TINY), data.dev, device="cpu")
-
-    assert torch.equal(inherited, predict(teacher.network(), data.dev, device="cpu"))
 
 
 @pytest.mark.torch
@@ -161,15 +175,17 @@ def test_a_candidate_wider_than_the_teacher_keeps_nothing(
 def test_running_out_of_memory_names_the_architecture(
     data: TokenizedTask, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_memory(teacher: Teacher, arch: Architecture) -> Bert:
+    def no_memory(self: Candidates, arch: Architecture) -> Bert:
         raise MemoryError
 
-    monkeypatch.setattr(nas.accuracy, "inherited_network", no_memory)
+    monkeypatch.setattr(Candidates, "network", no_memory)
 
     with pytest.raises(OutOfMemoryError, match=f"architecture {RULE.arch_id}: out of memory"):
-        DistilledEvaluator(_context(data, teacher, tmp_path)).evaluate(RULE)
+        make_evaluator("distilled", _context(data, teacher, tmp_path)).evaluate(RULE)
 
 
 def test_an_unknown_evaluator_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownEvaluatorError, match=r"unknown evaluator 'guessed' \(known: distilled\)"):
+    with pytest.raises(
+        UnknownEvaluatorError, match=r"unknown evaluator 'guessed' \(known: projected, distilled, full\)"
+    ):
         check_evaluator("guessed")

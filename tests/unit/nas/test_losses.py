@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.losses import distillation_loss, predictions_from_logits, supervised_loss
+from nas.losses import logit_loss, predictions_from_logits, supervised_loss
 from nas.tasks import TaskKind
 from nas.tokens import Batch
 
@@ -39,32 +39,22 @@ def test_labels_alone_are_cross_entropy_or_squared_error() -> None:
     assert supervised_loss(TaskKind.REGRESSION)(Fixed([3.0], [4.0]), numbers).item() == 2.5
 
 
-def test_the_teacher_of_a_batch_is_looked_up_by_row() -> None:
-    answers = torch.tensor([[torch.nan, torch.nan], [2.0, 0.0], [0.0, 4.0]])
-    loss = distillation_loss(TaskKind.CLASSIFICATION, answers, temperature=2.0, teacher_weight=1.0)
-
-    agreeing = loss(Fixed([0.0, 4.0], [2.0, 0.0]), _batch(0, 0, rows=(2, 1)))
-    swapped = loss(Fixed([2.0, 0.0], [0.0, 4.0]), _batch(0, 0, rows=(2, 1)))
-
-    assert agreeing.item() == pytest.approx(0, abs=1e-6)
-    assert swapped.item() > 1
-
-
-def test_softened_divergence_and_labels_are_mixed_by_weight() -> None:
-    answers = torch.tensor([[4.0, 0.0]])
-    network, batch = Fixed([0.0, 0.0]), _batch(1, rows=(0,))
+def test_divergence_from_a_teacher_is_softened_and_zero_for_the_same_answers() -> None:
+    wanted = torch.tensor([[4.0, 0.0]])
     softened = 1 / (1 + math.exp(-4.0 / 2.0))
     divergence = softened * math.log(softened / 0.5) + (1 - softened) * math.log((1 - softened) / 0.5)
 
-    loss = distillation_loss(TaskKind.CLASSIFICATION, answers, temperature=2.0, teacher_weight=0.75)(network, batch)
+    apart = logit_loss(TaskKind.CLASSIFICATION, torch.zeros(1, 2), wanted, temperature=2.0)
+    same = logit_loss(TaskKind.CLASSIFICATION, wanted + 3, wanted, temperature=2.0)
 
-    assert loss.item() == pytest.approx(0.75 * 4.0 * divergence + 0.25 * math.log(2))
+    assert apart.item() == pytest.approx(4.0 * divergence)
+    assert same.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_regression_mixes_two_squared_errors() -> None:
-    loss = distillation_loss(TaskKind.REGRESSION, torch.tensor([[2.0]]), temperature=2.0, teacher_weight=0.25)
+def test_distance_from_a_teacher_of_numbers_is_squared() -> None:
+    wanted = torch.tensor([[2.0], [1.0]])
 
-    assert loss(Fixed([3.0]), _batch(0.0, rows=(0,))).item() == pytest.approx(0.25 * 1 + 0.75 * 9)
+    assert logit_loss(TaskKind.REGRESSION, torch.tensor([[3.0], [1.0]]), wanted, temperature=2.0).item() == 0.5
 
 
 def test_predictions_are_classes_or_numbers() -> None:

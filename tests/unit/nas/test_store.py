@@ -35,6 +35,7 @@ SCORE = Score(
     num_examples=7,
     duration_s=1.5,
     weights_sha256=None,
+    teacher_divergence=0.25,
 )
 
 

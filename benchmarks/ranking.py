@@ -1,0 +1,255 @@
+"""Does a candidate's projected accuracy rank candidates as training would? Kendall's tau, and what limits it.
+
+Truth is the dev accuracy after one fixed distillation of at least two CPU
+minutes. Two samples of the ``grouped`` space around MiniLM: drawn from all of
+it, and drawn until they have nearly one latency (host, ONNX Runtime, one
+thread). Beside the projected accuracy stand the signals that cost nothing. The
+results of every candidate are kept as they come, so the script goes on where it
+was stopped, and prints its figures from what there is.
+
+    python -m benchmarks.ranking --data DATA --work WORK --minutes 60
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from scipy.stats import kendalltau
+
+from benchmarks.teachers import Bench, bench_arguments, open_bench
+from nas.accuracy import ScoringContext, TrainedEvaluator, score_logits
+from nas.candidates import Candidates
+from nas.cost import model_cost
+from nas.export import export_onnx, random_network
+from nas.training import predict
+from search_spaces.architecture import Architecture
+from search_spaces.bert import build
+from search_spaces.reference import squeezebert_rule
+from search_spaces.space import make_space
+
+SEED = 0
+NUM_PER_SAMPLE = 40
+NUM_REPEATED = 10
+EXTRA_SEEDS = (1, 2)
+NUM_STEPS = 300
+# Of architectures drawn for the sample of one latency class, those nearest to their median are taken.
+NUM_TIMED = 160
+CLASS_WIDTH = 0.10
+NUM_LOOPS = 15
+
+
+def main() -> None:
+    parser = bench_arguments("Rank correlation of fidelity 0 with distilled accuracy.")
+    parser.add_argument("--minutes", type=float, default=0.0, help="how long to go on collecting; 0 only prints")
+    parser.add_argument("--part", default="0/1", help="i/n: this process does every n-th candidate from the i-th on")
+    arguments = parser.parse_args()
+    part, num_parts = map(int, arguments.part.split("/"))
+    deadline = time.monotonic() + 60 * arguments.minutes
+    bench = open_bench("sst2", data=arguments.data, work=arguments.work)
+    results = Results(arguments.work / "ranking.jsonl")
+    samples = draw_samples(bench, arguments.work / "ranking_samples.json")
+    candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=SEED, device="cpu")
+    for arch, seed in list(plan(samples))[part::num_parts]:
+        if time.monotonic() > deadline:
+            break
+        if (arch.arch_id, seed) not in results.by_key:
+            results.add(judge(arch, seed, bench, candidates))
+    report(samples, results.by_key)
+
+
+class Results:
+    """What is known of each candidate and seed, one JSON line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.by_key = {(row["arch_id"], row["seed"]): row for row in map(json.loads, lines)}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep one more result."""
+        self.by_key[row["arch_id"], row["seed"]] = row
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{len(self.by_key)}: {row}", file=sys.stderr, flush=True)
+
+
+def plan(samples: dict[str, list[tuple[Architecture, float]]]) -> Iterator[tuple[Architecture, int]]:
+    """Go through both samples by turns, then through the first of each again with other seeds."""
+    pairs = list(zip(samples["whole"], samples["class"], strict=True))
+    for pair in pairs:
+        for arch, _ in pair:
+            yield arch, SEED
+    for seed in EXTRA_SEEDS:
+        for pair in pairs[: NUM_REPEATED // 2]:
+            for arch, _ in pair:
+                yield arch, seed
+
+
+def judge(arch: Architecture, seed: int, bench: Bench, candidates: Candidates) -> dict[str, Any]:
+    """Project and distil one candidate."""
+    start_s = time.perf_counter()
+    projected = candidates.project(arch)
+    project_s = time.perf_counter() - start_s
+    at_once = score_logits(
+        projected.logits,
+        bench.data,
+        evaluator="projected",
+        seed=seed,
+        duration_s=project_s,
+        weights_sha256=None,
+        teacher_logits=candidates.teacher_logits,
+    )
+    context = ScoringContext(
+        candidates=candidates, artifacts=bench.artifacts, seed=seed, device="cpu", num_steps=NUM_STEPS
+    )
+    start_cpu_s = time.process_time()
+    distilled = TrainedEvaluator("distilled", context).evaluate(arch)
+    cpu_s = time.process_time() - start_cpu_s
+    assert distilled.weights_sha256 is not None
+    bench.artifacts.weights_file(distilled.weights_sha256).unlink()
+    cost = model_cost(arch, sequence_length=128, num_labels=2)
+    return {
+        "arch_id": arch.arch_id,
+        "seed": seed,
+        "distilled": distilled.interval.estimate,
+        "distilled_divergence": distilled.teacher_divergence,
+        "cpu_s": round(cpu_s, 1),
+        "projected": at_once.interval.estimate,
+        "projected_divergence": at_once.teacher_divergence,
+        "cut": cut_accuracy(arch, bench, candidates),
+        "macs": cost.macs,
+        "parameters": cost.parameters,
+        "num_layers": arch.num_hidden_layers,
+    }
+
+
+def cut_accuracy(arch: Architecture, bench: Bench, candidates: Candidates) -> float:
+    """Return the dev accuracy of the teacher's weights cut to the candidate's shape."""
+    network = build(arch, num_labels=2, dropout=0.0)
+    network.load_state_dict(candidates.cut(arch))
+    predicted = predict(network, bench.data.dev, device="cpu").argmax(dim=1)
+    return float((predicted == bench.data.dev.labels).double().mean())
+
+
+def draw_samples(bench: Bench, path: Path) -> dict[str, list[tuple[Architecture, float]]]:
+    """Draw both samples with the latency ratio of each to SqueezeBERT's rule, once; later read them from ``path``."""
+    if not path.exists():
+        space = make_space("grouped", bench.teacher.arch)
+        generator = np.random.default_rng(SEED)
+        drawn = [space.sample(lambda _, options: int(generator.choice(options))) for _ in range(NUM_TIMED)]
+        ratios = latency_ratios(drawn, reference=squeezebert_rule(bench.teacher.arch), folder=path.parent)
+        timed = list(zip(drawn, ratios, strict=True))
+        whole, rest = timed[:NUM_PER_SAMPLE], timed[NUM_PER_SAMPLE:]
+        middle = float(np.median([ratio for _, ratio in rest]))
+        same_class = sorted(rest, key=lambda pair: abs(pair[1] - middle))[:NUM_PER_SAMPLE]
+        text = json.dumps({
+            name: [(arch.to_json(), ratio) for arch, ratio in pairs]
+            for name, pairs in (("whole", whole), ("class", same_class))
+        })  # fmt: skip
+        path.write_text(text)
+    read = json.loads(path.read_text())
+    return {name: [(Architecture.from_json(text), ratio) for text, ratio in pairs] for name, pairs in read.items()}
+
+
+def latency_ratios(archs: Sequence[Architecture], *, reference: Architecture, folder: Path) -> list[float]:
+    """Time one inference of 128 tokens each, by turns with the reference, the fastest of several loops."""
+    ratios = []
+    reference_session = _session(reference, folder)
+    for arch in archs:
+        session = _session(arch, folder)
+        times = [(_time_s(session), _time_s(reference_session)) for _ in range(NUM_LOOPS)]
+        ratios.append(min(ours for ours, _ in times) / min(theirs for _, theirs in times))
+    return ratios
+
+
+def _session(arch: Architecture, folder: Path) -> onnxruntime.InferenceSession:
+    path = folder / "ranking_timed.onnx"
+    export_onnx(random_network(arch, num_labels=2), path, sequence_length=128)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def _time_s(session: onnxruntime.InferenceSession) -> float:
+    feed = {"input_ids": np.full((1, 128), 2000), "attention_mask": np.ones((1, 128), np.int64)}
+    feed["token_type_ids"] = np.zeros((1, 128), np.int64)
+    start_s = time.perf_counter()
+    session.run(None, feed)
+    return time.perf_counter() - start_s
+
+
+SIGNALS = {
+    "projected accuracy": lambda row: row["projected"],
+    "projected divergence": lambda row: -row["projected_divergence"],
+    "parameters": lambda row: row["parameters"],
+    "MACs": lambda row: row["macs"],
+    "cut accuracy": lambda row: row["cut"],
+    "layers": lambda row: row["num_layers"],
+}
+
+
+def report(samples: dict[str, list[tuple[Architecture, float]]], rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """Print every signal's tau in the whole space and inside latency bins, and what the noise leaves for it."""
+    known = {
+        name: [(rows[arch.arch_id, SEED], ratio) for arch, ratio in pairs if (arch.arch_id, SEED) in rows]
+        for name, pairs in samples.items()
+    }
+    whole = [row for row, _ in known["whole"]]
+    within = [pair for pairs in known.values() for pair in pairs]
+    print(f"candidates: {len(known['whole'])} of the whole space, {len(known['class'])} of one latency class")
+    if len(whole) < 3 or len(within) < 3:
+        print("too few for a rank correlation; go on collecting with --minutes")
+        return
+    print(f"CPU seconds of a distillation: median {np.median([row['cpu_s'] for row, _ in within]):.0f}")
+    found: dict[str, tuple[float, float]] = {}
+    for name, signal in SIGNALS.items():
+        overall = kendalltau([signal(row) for row in whole], [row["distilled"] for row in whole]).statistic
+        found[name] = (float(overall), tau_within_bins(within, signal))
+        print(f"{name:22s} tau {found[name][0]:6.3f} over the space, {found[name][1]:6.3f} inside +-10 % of latency")
+    repeats = [
+        [rows[arch.arch_id, seed]["distilled"] for seed in (SEED, *EXTRA_SEEDS)]
+        for pairs in samples.values()
+        for arch, _ in pairs
+        if all((arch.arch_id, seed) in rows for seed in (SEED, *EXTRA_SEEDS))
+    ]
+    if len(repeats) > 2:
+        columns = np.array(repeats).T
+        ceiling = np.mean([kendalltau(one, other).statistic for one, other in combinations(columns, 2)])
+        spread = np.sqrt(np.mean(np.var(columns, axis=0, ddof=1)))
+        print(
+            f"noise: {len(repeats)} candidates with 3 seeds: standard deviation {100 * spread:.2f} points, "
+            f"tau between two seeds {ceiling:.3f}"
+        )
+    best = max(("projected accuracy", "projected divergence"), key=lambda name: found[name][0])
+    others = [name for name in SIGNALS if not name.startswith("projected")]
+    for place, target in ((0, 0.75), (1, 0.5)):
+        value = found[best][place]
+        is_met = value >= target and all(value > found[name][place] for name in others)
+        label = ("ranking_whole_space", "ranking_inside_latency_bins")[place]
+        state = "met" if is_met and len(within) == 2 * NUM_PER_SAMPLE else "short"
+        print(f"figure: {label} {value:.3f} tau target=>={target} and above the others {state}")
+
+
+def tau_within_bins(pairs: list[tuple[dict[str, Any], float]], signal: Any) -> float:
+    """Kendall's tau over the pairs of candidates whose latencies are within 10 % of each other."""
+    concordance, count = 0.0, 0
+    for (one, one_ratio), (other, other_ratio) in combinations(pairs, 2):
+        truth = one["distilled"] - other["distilled"]
+        if truth and max(one_ratio, other_ratio) <= (1 + CLASS_WIDTH) * min(one_ratio, other_ratio):
+            concordance += float(np.sign(truth) * np.sign(signal(one) - signal(other)))
+            count += 1
+    return concordance / max(1, count)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,227 @@
+"""Candidates from a teacher in closed form, layer after layer: no gradient, one linear solve a layer.
+
+Every linear layer of a candidate is fitted by least squares on the inputs that
+the candidate itself produces with the layers before it, towards the teacher's
+outputs. So each layer makes up for the errors of those before it, and what is
+added to the residual stream is fitted to where the teacher's stream is, not to
+what the teacher added. Fewer layers, channels or heads need nothing else: a
+target is a state of the teacher, whatever the candidate has to reach it with.
+
+Shape legend: t calibration tokens, e examples, h hidden_size, c num_labels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, layer_norm
+
+from nas.channels import ChannelPlanner, LayerChannels, kept_layers, require_fits
+from nas.fitting import Linear, fit_blocks, fit_groups, fit_layer_norm
+from nas.moments import cross_scatter
+from nas.packed import attend
+from nas.pieces import GROUPS_FIELD, channels_of, embedding_state, head_state
+from nas.teacher import Teacher
+from nas.teacher_pass import TeacherTrace, TeacherWeights
+from search_spaces.architecture import Architecture, Block
+
+# Hidden states kept of what candidates have in common in their first layers.
+PREFIX_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Prefix:
+    """A candidate's first layers: the hidden states they end in (t, h), and their weights."""
+
+    hidden: Tensor
+    state: Mapping[str, Tensor]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.hidden.nbytes + sum(tensor.nbytes for tensor in self.state.values())
+
+
+class SequentialProjector:
+    """Fits layer after layer on the inputs that the candidate itself produces, towards the teacher's outputs."""
+
+    def __init__(self, teacher: Teacher, planner: ChannelPlanner, trace: TeacherTrace) -> None:
+        self._weights = TeacherWeights(teacher, device=str(trace.logits.device))
+        self._planner = planner
+        self._trace = trace
+        self._prefixes: OrderedDict[tuple[object, ...], _Prefix] = OrderedDict()
+
+    def project(self, arch: Architecture) -> dict[str, Tensor]:
+        """See `Projector.project`."""
+        return self.project_and_run(arch)[0]
+
+    @torch.no_grad()
+    def project_and_run(self, arch: Architecture) -> tuple[dict[str, Tensor], Tensor]:
+        """Return a candidate's state, and its logits (e, c) for all examples of the trace in packed order.
+
+        Raises:
+            SettingsError: If the architecture does not fit into the teacher.
+        """
+        weights = self._weights
+        require_fits(weights.arch, arch)
+        channels = self._planner.hidden(arch.hidden_size)
+        sources = kept_layers(weights.arch.num_hidden_layers, arch.num_hidden_layers)
+        key: tuple[object, ...] = (arch.hidden_size,)
+        prefix = self._remember(key, lambda: self._embed(channels))
+        states = [prefix.state]
+        for source, block in zip(sources, arch.blocks, strict=True):
+            key = (*key, source, block)
+            hidden = prefix.hidden
+            prefix = self._remember(key, lambda: self._layer(hidden, source, block, arch.hidden_size))  # noqa: B023
+            states.append(prefix.state)
+        state = {**embedding_state(weights, channels), **states[0], **head_state(weights, channels)}
+        for layer, of_layer in enumerate(states[1:]):
+            state |= {f"layers.{layer}.{name}": tensor for name, tensor in of_layer.items()}
+        pooled = torch.tanh(
+            prefix.hidden[self._trace.packed.first_tokens] @ state["pooler.weight"].T + state["pooler.bias"]
+        )
+        logits = pooled @ state["classifier.weight"].T + state["classifier.bias"]
+        return {name: tensor.cpu().clone() for name, tensor in state.items()}, logits.cpu()
+
+    def _remember(self, key: tuple[object, ...], make: Callable[[], _Prefix]) -> _Prefix:
+        """Return the prefix of this key, making it if need be; the longest unused go when memory is short."""
+        if key not in self._prefixes:
+            self._prefixes[key] = make()
+        self._prefixes.move_to_end(key)
+        while len(self._prefixes) > 1 and sum(prefix.num_bytes for prefix in self._prefixes.values()) > PREFIX_BYTES:
+            self._prefixes.popitem(last=False)
+        return self._prefixes[key]
+
+    def _embed(self, channels: Tensor) -> _Prefix:
+        states = self._trace.packed.embeddings
+        targets = self._weights.normalize(states[self._calibration], "embeddings.layer_norm")[:, channels]
+        hidden, state = self._normalize(states[:, channels], targets, "embeddings.layer_norm", channels)
+        return _Prefix(hidden=hidden, state={f"embeddings.layer_norm.{kind}": value for kind, value in state.items()})
+
+    def _layer(self, hidden: Tensor, source: int, block: Block, hidden_size: int) -> _Prefix:
+        """Fit the candidate's layer that stands for the teacher's ``source``, whose inputs are ``hidden`` (t, h)."""
+        channels = self._planner.plan(source, block, hidden_size)
+        weights, kept = self._weights, channels.hidden
+        layers: dict[str, Linear] = {}
+        teacher_hidden = self._teacher_hidden(source)
+        fits = self._fit_readers(source, ("query", "key", "value"), block, channels, hidden, teacher_hidden)
+        layers |= fits
+        contexts = attend(
+            *(layer(hidden) for layer in fits.values()),
+            num_heads=block.num_attention_heads,
+            buckets=self._trace.packed.buckets,
+        )
+        attention_sum = self._trace.attention_sums[source]
+        layers["post_attention"] = self._fit_writer(
+            source, "post_attention", block, channels, contexts, attention_sum[:, kept] - hidden[self._calibration]
+        )
+        teacher_ffn = weights.normalize(attention_sum, f"layers.{source}.post_attention_layer_norm")
+        ffn_input, first_norm = self._normalize(
+            hidden + layers["post_attention"](contexts),
+            teacher_ffn[:, kept],
+            f"layers.{source}.post_attention_layer_norm",
+            kept,
+        )
+        layers |= self._fit_readers(source, ("intermediate",), block, channels, ffn_input, teacher_ffn)
+        widened = gelu(layers["intermediate"](ffn_input))
+        ffn_sum = self._trace.ffn_sums[source]
+        layers["output"] = self._fit_writer(
+            source, "output", block, channels, widened, ffn_sum[:, kept] - ffn_input[self._calibration]
+        )
+        teacher_result = weights.normalize(ffn_sum, f"layers.{source}.output_layer_norm")
+        result, second_norm = self._normalize(
+            ffn_input + layers["output"](widened), teacher_result[:, kept], f"layers.{source}.output_layer_norm", kept
+        )
+        state = {name: tensor for position, layer in layers.items() for name, tensor in layer.state(position).items()}
+        state |= {f"post_attention_layer_norm.{kind}": value for kind, value in first_norm.items()}
+        state |= {f"output_layer_norm.{kind}": value for kind, value in second_norm.items()}
+        return _Prefix(hidden=result, state=state)
+
+    @property
+    def _calibration(self) -> slice:
+        return slice(0, self._trace.num_calibration_tokens)
+
+    def _teacher_hidden(self, source: int) -> Tensor:
+        """Return what the teacher's layer ``source`` reads on the calibration tokens, (t, h)."""
+        if source == 0:
+            return self._weights.normalize(self._trace.packed.embeddings[self._calibration], "embeddings.layer_norm")
+        return self._weights.normalize(self._trace.ffn_sums[source - 1], f"layers.{source - 1}.output_layer_norm")
+
+    def _fit_readers(
+        self,
+        source: int,
+        positions: Sequence[str],
+        block: Block,
+        channels: LayerChannels,
+        inputs: Tensor,
+        teacher_inputs: Tensor,
+    ) -> dict[str, Linear]:
+        """Fit layers that read the residual stream. Their targets are linear in what the teacher reads there."""
+        calibration = inputs[self._calibration]
+        mean, teacher_mean = calibration.mean(dim=0), teacher_inputs.mean(dim=0)
+        centred = calibration - mean
+        scatter = cross_scatter(centred, centred)
+        cross = cross_scatter(teacher_inputs - teacher_mean, centred)  # (teacher's h, h)
+        fits = {}
+        for position in positions:
+            rows, columns = channels_of(position, channels)
+            dense = self._weights.weight(source, position)[rows]
+            exact = dense.double()
+            fits[position] = fit_groups(
+                scatter=scatter,
+                cross=exact @ cross,
+                prior=dense[:, columns],
+                groups=getattr(block, GROUPS_FIELD[position]),
+                input_mean=mean,
+                target_mean=exact @ teacher_mean.double() + self._weights.bias(source, position)[rows],
+                what=f"layer {source} {position}",
+            )
+        return fits
+
+    def _fit_writer(
+        self, source: int, position: str, block: Block, channels: LayerChannels, inputs: Tensor, targets: Tensor
+    ) -> Linear:
+        """Fit a layer that writes to the residual stream, to targets (t, h)."""
+        groups = getattr(block, GROUPS_FIELD[position])
+        rows, columns = channels_of(position, channels)
+        calibration = inputs[self._calibration]
+        mean, target_mean = calibration.mean(dim=0), targets.mean(dim=0)
+        # Only the groups' own blocks are formed: of a wide layer the rest would be most of the work.
+        blocks = [
+            (cross_scatter(own, own), cross_scatter(wanted, own))
+            for own, wanted in zip(
+                (calibration - mean).chunk(groups, dim=1), (targets - target_mean).chunk(groups, dim=1), strict=True
+            )
+        ]
+        prior = self._weights.weight(source, position)[rows][:, columns]
+        return fit_blocks(
+            blocks, prior=prior, input_mean=mean, target_mean=target_mean, what=f"layer {source} {position}"
+        )
+
+    def _fit_classifier(self, pooled: Tensor, prior: Tensor) -> Linear:
+        """Fit the classifier to the teacher's logits from ``pooled`` (e, h), with a ridge for so few examples."""
+        num_examples = self._trace.packed.example_ends[0]
+        inputs, targets = pooled[:num_examples], self._trace.logits[:num_examples]
+        mean, target_mean = inputs.mean(dim=0), targets.mean(dim=0)
+        centred = inputs - mean
+        moments = (cross_scatter(centred, centred), cross_scatter(targets - target_mean, centred))
+        return fit_blocks(
+            [moments],
+            prior=prior,
+            input_mean=mean,
+            target_mean=target_mean,
+            what="classifier",
+            ridge=inputs.shape[1] / num_examples,
+        )
+
+    def _normalize(
+        self, states: Tensor, targets: Tensor, name: str, channels: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalise ``states`` (t, h) with a scale and shift fitted to ``targets``, and return these too."""
+        eps = self._weights.arch.layer_norm_eps
+        prior = self._weights.layer_norm(name, channels)
+        scale, shift = fit_layer_norm(states[self._calibration], targets, prior=prior, eps=eps)
+        return layer_norm(states, (len(channels),), scale, shift, eps), {"weight": scale, "bias": shift}
