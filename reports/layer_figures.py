@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 from device_lab.statistics import process_median_ns, reference_runs
 from reports.analysis import Analysis
@@ -17,6 +21,7 @@ from search_spaces.architecture import GROUP_POSITIONS, Architecture
 MAX_PANELS = 8
 MAX_VECTOR_DOTS = 400
 _PANELS_PER_ROW = 4
+_DIGIT_HEIGHT_POINTS = 5.2
 _HEADER_INCHES, _LAYER_INCHES = 0.6, 0.19
 
 
@@ -92,13 +97,25 @@ def reference_figure(analysis: Analysis) -> Figure | None:
     return figure
 
 
+@cache
+def _number_marker(number: int) -> tuple[Path, float]:
+    """Return a number as a marker around the origin, and its longest side in points at the height of all digits."""
+    outline = TextPath((0, 0), str(number), size=1)
+    box = outline.get_extents()
+    centred = np.asarray(outline.vertices) - [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]
+    return Path(centred, outline.codes), _DIGIT_HEIGHT_POINTS * max(1.0, box.width / box.height)
+
+
 def _draw_groups(axes: Axes, item: Evidence, *, norm: LogNorm, depth: int) -> None:
     arch = item.trial.architecture
     counts = group_counts(arch)
     axes.imshow(counts, cmap="cividis_r", norm=norm, aspect="auto", extent=(-0.5, 5.5, len(counts) - 0.5, -0.5))
-    for (layer, position), groups in np.ndenumerate(counts):
+    # A drawn number for each count: as texts, they would cost more than everything else in a report.
+    for groups in np.unique(counts).tolist():
+        layers, positions = np.nonzero(counts == groups)
         color = "white" if norm(float(groups)) > 0.5 else "black"
-        axes.text(position, layer, str(groups), ha="center", va="center", fontsize=7, color=color)
+        marker, longest_points = _number_marker(groups)
+        axes.scatter(positions, layers, marker=marker, s=longest_points**2, color=color, linewidths=0)
     for layer, block in enumerate(arch.blocks):
         text = f"{block.num_attention_heads}h {block.intermediate_size}"
         axes.text(5.7, layer, text, ha="left", va="center", fontsize=7, color=INK)

@@ -96,7 +96,7 @@ def search(
     )
     finished = run_search(run, given, defaults=defaults, num_trials=trials, place=place)
     print_front(finished, as_json=as_json)
-    stderr.print(f"next: nas report {run}, nas show {run}", markup=False)
+    stderr.print(f"next: nas report {run}, nas pick {run} --max-latency-ratio 0.8", markup=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
