@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Protocol
 
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from nas.artifacts import ArtifactFolder
 from nas.candidates import Candidates
 from nas.distillation import DistillationLoss, LossWeights
-from nas.errors import UnknownEvaluatorError
+from nas.errors import SettingsError, UnknownEvaluatorError
 from nas.losses import logit_loss, predictions_from_logits
 from nas.metrics import bootstrap_interval, compute_metric
 from nas.records import Score
@@ -95,18 +96,26 @@ def make_evaluator(name: str, context: ScoringContext) -> Evaluator:
     Raises:
         UnknownEvaluatorError: If no evaluator has that name.
     """
-    check_evaluator(name)
+    if name not in EVALUATORS:
+        raise UnknownEvaluatorError(name=name, known=EVALUATORS)
     return EVALUATORS[name](context)
 
 
-def check_evaluator(name: str) -> None:
-    """Refuse a name before anything is loaded or trained for it.
+def check_fidelities(names: Sequence[str]) -> None:
+    """Refuse evaluators of a search before anything is loaded or trained for them.
 
     Raises:
-        UnknownEvaluatorError: If no evaluator has that name.
+        UnknownEvaluatorError: If no evaluator has a name.
+        SettingsError: If there are none, or they do not go from the cheapest to the dearest.
     """
-    if name not in EVALUATORS:
-        raise UnknownEvaluatorError(name=name, known=EVALUATORS)
+    for name in names:
+        if name not in EVALUATORS:
+            raise UnknownEvaluatorError(name=name, known=EVALUATORS)
+    places = [list(EVALUATORS).index(name) for name in names]
+    if not names or any(later <= earlier for earlier, later in pairwise(places)):
+        raise SettingsError(
+            f"fidelities {','.join(names)!r} must be one or more of {','.join(EVALUATORS)}, in this order"
+        )
 
 
 class ProjectedEvaluator:

@@ -39,3 +39,7 @@ class Observer(Protocol):
     def refining(self, num_architectures: int, precision: Precision) -> None:
         """The members of the front are about to be measured again, more precisely."""
         ...
+
+    def promoting(self, num_architectures: int, fidelity: str) -> None:
+        """Candidates are about to be scored at the next fidelity."""
+        ...

@@ -70,7 +70,8 @@ class Trial:
 
     ``number`` is Optuna's. ``same_as`` is the number of the earlier trial with
     the same architecture when this one was answered from the store.
-    ``failure`` is the reason in one line if ``state`` is FAILED.
+    ``failure`` is the reason in one line if ``state`` is FAILED. ``score`` is
+    that of the highest fidelity the architecture has reached.
     ``measurements`` all have an interval, the narrowest last.
     """
 
@@ -88,7 +89,11 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A search run: its settings, where it was timed, and its trials by number."""
+    """A search run: its settings, where it was timed, and its trials by number.
+
+    ``evaluator`` is the fidelity of the run's front: the highest that a
+    candidate has reached.
+    """
 
     name: str
     space: str

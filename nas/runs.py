@@ -34,7 +34,11 @@ VERSIONED_PACKAGES = ("pocketbert", "torch", "optuna", "fvcore", "onnx", "onnxru
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """What a user asks of a run. A run keeps its request, so resuming it needs only its name."""
+    """What a user asks of a run. A run keeps its request, so resuming it needs only its name.
+
+    ``fidelities`` are evaluators by name, from the cheapest to the dearest;
+    ``promoted_share`` of the candidates go from each to the next.
+    """
 
     space: str = "grouped"
     task: str = "embedded-subj"
@@ -42,7 +46,8 @@ class SearchRequest:
     teacher: str = "small"
     objectives: tuple[Objective, ...] = (Objective.ACCURACY, Objective.LATENCY)
     sampler: str = "tpe"
-    evaluator: str = "distilled"
+    fidelities: tuple[str, ...] = ("projected", "distilled")
+    promoted_share: float = 0.3
     steps: int | None = None
     seed: int = 0
     device: str = "host"
@@ -55,8 +60,8 @@ class SearchRequest:
 class SearchSettings:
     """What a request came to on this machine: the run is resumed with the same or not at all.
 
-    ``evaluator_settings_id`` keys the scores of the run, ``settings`` and
-    ``device`` its measurements; each is ``None`` where no objective needs it.
+    ``score_settings_ids`` key the scores of the run, one for each fidelity, ``settings`` and
+    ``device`` its measurements; each is empty or ``None`` where no objective needs it.
     """
 
     request: SearchRequest
@@ -65,7 +70,7 @@ class SearchSettings:
     num_labels: int
     teacher_id: str
     teacher_architecture: str
-    evaluator_settings_id: str | None
+    score_settings_ids: tuple[str, ...]
     device: DeviceInfo | None
     settings: RunSettings | None
 
@@ -164,7 +169,10 @@ def load_run(store: Store, name: str) -> Run:
     with store.errors():
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
         settings = read_settings(study)
-        scores = store.find_scores(settings.evaluator_settings_id) if settings.evaluator_settings_id else {}
+        # Of an architecture that was promoted, the score of the highest fidelity stays.
+        scores: dict[str, Score] = {}
+        for settings_id in settings.score_settings_ids:
+            scores |= store.find_scores(settings_id)
         measurements = {}
         if settings.device is not None and settings.settings is not None:
             measurements = store.find_measurements(
@@ -185,7 +193,7 @@ def load_run(store: Store, name: str) -> Run:
         task=Path(settings.request.task_dir).name if settings.request.task_dir else settings.task,
         objectives=settings.request.objectives,
         sampler=settings.request.sampler,
-        evaluator=settings.request.evaluator,
+        evaluator=_front_fidelity(settings, trials),
         seed=settings.request.seed,
         teacher=settings.request.teacher,
         created_at=created.astimezone().isoformat(timespec="seconds") if created else "?",
@@ -194,6 +202,13 @@ def load_run(store: Store, name: str) -> Run:
         settings=settings.settings,
         trials=trials,
     )
+
+
+def _front_fidelity(settings: SearchSettings, trials: Sequence[Trial]) -> str:
+    """Return the highest fidelity that a candidate has reached: a front never mixes two."""
+    fidelities = settings.request.fidelities
+    reached = {trial.score.evaluator for trial in trials if trial.score and trial.role is Role.CANDIDATE}
+    return next((name for name in reversed(fidelities) if name in reached), fidelities[0])
 
 
 def read_note(trial: optuna.trial.FrozenTrial) -> TrialNote:

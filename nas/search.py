@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import optuna
@@ -24,7 +25,8 @@ from nas.cost import model_cost
 from nas.documents import to_document
 from nas.errors import NasError
 from nas.observer import Observer
-from nas.records import Objective, Role, Score, Trial, TrialState
+from nas.promotion import survivors
+from nas.records import Objective, Role, Run, Score, Trial, TrialState
 from nas.runs import INTERRUPTED, NOTE_KEY, SearchSettings, TrialNote, load_run, read_note, reference_architecture
 from nas.samplers import make_sampler
 from nas.store import Store
@@ -67,7 +69,7 @@ class Search:
         study: optuna.Study,
         space: Space,
         settings: SearchSettings,
-        evaluator: Evaluator | None,
+        evaluators: Sequence[Evaluator],
         timing: Timing | None,
         observer: Observer,
         timing_plan: TimingPlan,
@@ -76,7 +78,7 @@ class Search:
         self._study = study
         self._space = space
         self._settings = settings
-        self._evaluator = evaluator
+        self._evaluators = evaluators
         self._timing = timing
         self._observer = observer
         self._plan = timing_plan
@@ -95,7 +97,8 @@ class Search:
     def run(self, num_trials: int) -> None:
         """Go on until the run has ``num_trials`` distinct architectures, the references among them.
 
-        The front's members are then measured with the front's precision.
+        The best of them are then promoted from fidelity to fidelity, and the
+        members of the last one's front measured with the front's precision.
 
         Raises:
             StoreError: If the store cannot be read or written.
@@ -112,6 +115,7 @@ class Search:
                     if not batch:
                         break
                     self._work_on(batch)
+                self._promote()
                 self._refine_front()
             except KeyboardInterrupt:
                 self._give_up_running()
@@ -186,27 +190,70 @@ class Search:
             self._study.tell(trial, state=OptunaState.FAIL)
 
     def _work_on(self, batch: list[_Proposal]) -> None:
-        if self._evaluator is not None:
-            batch = [proposal for proposal in batch if self._train(proposal, self._evaluator)]
+        if self._evaluators:
+            batch = [proposal for proposal in batch if self._score(proposal)]
         if self._timing is not None and batch:
             batch = self._measure(batch, self._timing)
         for proposal in batch:
             self._tell(proposal)
 
-    def _train(self, proposal: _Proposal, evaluator: Evaluator) -> bool:
-        """Score a proposal, from the store if it is there; on failure end its trial and return ``False``."""
-        number, arch_id = proposal.trial.number, proposal.arch.arch_id
-        proposal.score = self._store.find_score(evaluator.settings_id, arch_id)
-        if proposal.score is None:
-            try:
-                proposal.score = evaluator.evaluate(
-                    proposal.arch, on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps)
-                )
-            except NasError as error:
-                self._fail(proposal, str(error))
-                return False
-            self._store.save_score(proposal.score, settings_id=evaluator.settings_id, arch_id=arch_id)
+    def _score(self, proposal: _Proposal) -> bool:
+        """Score a proposal at the lowest fidelity; on failure end its trial and return ``False``."""
+        try:
+            proposal.score = self._score_at(self._evaluators[0], proposal.arch, number=proposal.trial.number)
+        except NasError as error:
+            self._fail(proposal, str(error))
+            return False
         return True
+
+    def _score_at(self, evaluator: Evaluator, arch: Architecture, *, number: int) -> Score:
+        """Return a score, from the store if it is there.
+
+        Raises:
+            NasError: If the architecture cannot be scored.
+        """
+        score = self._store.find_score(evaluator.settings_id, arch.arch_id)
+        if score is None:
+            score = evaluator.evaluate(
+                arch, on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps)
+            )
+            self._store.save_score(score, settings_id=evaluator.settings_id, arch_id=arch.arch_id)
+        return score
+
+    def _promote(self) -> None:
+        """Score at each next fidelity those who survive the one before, the references first and always.
+
+        Who survives depends on scores and times in the store alone, so a run that
+        was stopped, or has more candidates now, goes on with whoever lacks a score.
+        """
+        for lower, higher in pairwise(self._evaluators):
+            rung = self._rung(lower)
+            references = [trial for trial in rung if trial.role != Role.CANDIDATE]
+            candidates = [trial for trial in rung if trial.role == Role.CANDIDATE]
+            promoted = list(references)
+            if candidates:
+                losses = np.array([self._losses(trial) for trial in candidates])
+                kept = survivors(losses, share=self._settings.request.promoted_share)
+                promoted += [candidates[i] for i in kept]
+            known = self._store.find_scores(higher.settings_id)
+            missing = [trial for trial in promoted if trial.architecture.arch_id not in known]
+            if missing:
+                self._observer.promoting(len(missing), higher.name)
+            for trial in missing:
+                try:
+                    self._score_at(higher, trial.architecture, number=trial.number)
+                except NasError as error:
+                    # Its score at the lower fidelity stays; the next search on the run tries again.
+                    self._observer.failed(trial.number, str(error))
+
+    def _rung(self, evaluator: Evaluator) -> list[Trial]:
+        """Return the trials, one for each architecture, that have a score of ``evaluator``, with that score."""
+        scores = self._store.find_scores(evaluator.settings_id)
+        return [
+            replace(trial, score=scores[trial.architecture.arch_id])
+            for trial in load_run(self._store, self._study.study_name).trials
+            if trial.state == TrialState.COMPLETE and trial.same_as is None and trial.architecture.arch_id in scores
+        ]
 
     def _measure(self, batch: list[_Proposal], timing: Timing) -> list[_Proposal]:
         start_s = time.monotonic()
@@ -261,7 +308,7 @@ class Search:
         refined: set[str] = set()
         while True:
             run = load_run(self._store, self._study.study_name)
-            wanted = {trial.architecture.arch_id: trial.architecture for trial in self._worth_refining(run.trials)}
+            wanted = {trial.architecture.arch_id: trial.architecture for trial in self._worth_refining(run)}
             missing = [arch for arch_id, arch in wanted.items() if arch_id not in refined]
             if not missing:
                 return
@@ -284,9 +331,15 @@ class Search:
         self._timing_s += time.monotonic() - start_s
         return True
 
-    def _worth_refining(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the front by the finest measurements there are, and the references."""
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.same_as is None]
+    def _worth_refining(self, run: Run) -> list[Trial]:
+        """Return the front of the highest fidelity by the finest measurements there are, and the references."""
+        complete = [
+            trial
+            for trial in run.trials
+            if trial.state == TrialState.COMPLETE
+            and trial.same_as is None
+            and (not self._evaluators or (trial.score is not None and trial.score.evaluator == run.evaluator))
+        ]
         if not complete:
             return []
         losses = np.array([self._losses(trial) for trial in complete])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from device_lab.measurement import Backend, Conditions, DeviceInfo, Interval, ModelFile
@@ -29,12 +30,18 @@ DEFAULT_PLAN = TimingPlan()
 class FormulaEvaluator:
     """Scores by a formula in the numbers of the architecture; counts how often it is asked."""
 
-    name = "formula"
-    settings_id = "formula-1"
-
-    def __init__(self, before: Callable[[Architecture], None] = lambda arch: None) -> None:
+    def __init__(
+        self,
+        before: Callable[[Architecture], None] = lambda arch: None,
+        *,
+        name: str = "projected",
+        bonus: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.settings_id = f"formula-{name}"
         self.scored: list[str] = []
         self._before = before
+        self._bonus = bonus
 
     def evaluate(self, arch: Architecture, *, on_step: Callable[[int, int], None] | None = None) -> Score:
         self._before(arch)
@@ -43,7 +50,7 @@ class FormulaEvaluator:
             on_step(1, 1)
         cost = model_cost(arch, sequence_length=SEQUENCE_LENGTH, num_labels=2)
         luck = int(hashlib.sha256(arch.arch_id.encode()).hexdigest()[:4], 16) / 65_536
-        value = 0.5 + 0.4 * cost.encoder_macs / 2_000_000 + 0.05 * luck
+        value = 0.5 + 0.4 * cost.encoder_macs / 2_000_000 + 0.05 * luck + self._bonus
         return Score(
             task="fake",
             metric="accuracy",
@@ -98,6 +105,7 @@ class Listener:
         self.values: dict[int, dict[Objective, float]] = {}
         self.failures: dict[int, str] = {}
         self.refined: list[int] = []
+        self.promoted: list[tuple[int, str]] = []
 
     def resumed(self, num_known: int) -> None:
         self.num_known = num_known
@@ -120,6 +128,9 @@ class Listener:
     def refining(self, num_architectures: int, precision: object) -> None:
         self.refined.append(num_architectures)
 
+    def promoting(self, num_architectures: int, fidelity: str) -> None:
+        self.promoted.append((num_architectures, fidelity))
+
 
 def make_search(
     store: Store,
@@ -127,14 +138,16 @@ def make_search(
     *,
     run: str = "run",
     request: SearchRequest | None = None,
-    evaluator: FormulaEvaluator | None = None,
+    evaluators: Sequence[FormulaEvaluator] | None = None,
     device: SizeDevice | None = None,
     listener: Listener | None = None,
     timing_plan: TimingPlan = DEFAULT_PLAN,
 ) -> Search:
     """Put a search together with the stand-ins where none is given."""
+    evaluators = evaluators or [FormulaEvaluator()]
     request = request or SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH)
-    device, evaluator = device or SizeDevice(), evaluator or FormulaEvaluator()
+    request = replace(request, fidelities=tuple(evaluator.name for evaluator in evaluators))
+    device = device or SizeDevice()
     timer = Timer(
         store=store,
         device=device,
@@ -151,7 +164,7 @@ def make_search(
         num_labels=2,
         teacher_id="0",
         teacher_architecture=TEACHER.to_json(),
-        evaluator_settings_id=evaluator.settings_id,
+        score_settings_ids=tuple(evaluator.settings_id for evaluator in evaluators),
         device=device.info if is_timed else None,
         settings=timer.settings if is_timed else None,
     )
@@ -160,7 +173,7 @@ def make_search(
         study=open_study(store, run, settings),
         space=make_space(request.space, TEACHER),
         settings=settings,
-        evaluator=evaluator if Objective.ACCURACY in request.objectives else None,
+        evaluators=evaluators if Objective.ACCURACY in request.objectives else [],
         timing=timer if is_timed else None,
         observer=listener or Listener(),
         timing_plan=timing_plan,

@@ -10,7 +10,7 @@ from pathlib import Path
 from device_lab.device import Device
 from device_lab.measurement import Precision
 from device_lab.statistics import PRECISIONS
-from nas.accuracy import Evaluator, ScoringContext, check_evaluator, make_evaluator
+from nas.accuracy import Evaluator, ScoringContext, check_fidelities, make_evaluator
 from nas.artifacts import ArtifactFolder
 from nas.candidates import Candidates
 from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
@@ -121,7 +121,7 @@ def prepare_search(
         OSError: If a file cannot be read or written.
     """
     check_sampler(request.sampler)
-    check_evaluator(request.evaluator)
+    check_fidelities(request.fidelities)
     task_folder = Path(request.task_dir) if request.task_dir else None
     task = load_task(request.task, folder=task_folder)
     plan = teacher_plan(request.teacher)
@@ -135,7 +135,7 @@ def prepare_search(
         on_step=on_teacher_step,
     )
     space = make_space(request.space, teacher.arch)
-    evaluator = _make_evaluator(request, data, teacher, workplace)
+    evaluators = _make_evaluators(request, data, teacher, workplace)
     timer = None
     if device is not None:
         timer = Timer(
@@ -160,7 +160,7 @@ def prepare_search(
         num_labels=data.task.num_labels,
         teacher_id=teacher.teacher_id,
         teacher_architecture=teacher.arch.to_json(),
-        evaluator_settings_id=evaluator.settings_id if evaluator else None,
+        score_settings_ids=tuple(evaluator.settings_id for evaluator in evaluators),
         device=device.info if device else None,
         settings=timer.settings if timer else None,
     )
@@ -170,18 +170,18 @@ def prepare_search(
         study=open_study(store, name, settings),
         space=space,
         settings=settings,
-        evaluator=evaluator,
+        evaluators=evaluators,
         timing=timer,
         observer=observer,
         timing_plan=timing_plan,
     )
 
 
-def _make_evaluator(
+def _make_evaluators(
     request: SearchRequest, data: TokenizedTask, teacher: Teacher, workplace: Workplace
-) -> Evaluator | None:
+) -> list[Evaluator]:
     if Objective.ACCURACY not in request.objectives:
-        return None
+        return []
     context = ScoringContext(
         candidates=Candidates(
             data, teacher, artifacts=workplace.artifacts, seed=request.seed, device=workplace.train_device
@@ -191,4 +191,4 @@ def _make_evaluator(
         device=workplace.train_device,
         num_steps=request.steps,
     )
-    return make_evaluator(request.evaluator, context)
+    return [make_evaluator(name, context) for name in request.fidelities]

@@ -82,6 +82,10 @@ class TerminalObserver:
         """Say that the front is measured again. See `nas.observer.Observer.refining`."""
         self._say(f"timing {num_architectures} networks of the front again, to ±{precision.goal:.0%}")
 
+    def promoting(self, num_architectures: int, fidelity: str) -> None:
+        """Say that the best go on to the next fidelity. See `nas.observer.Observer.promoting`."""
+        self._say(f"{num_architectures} networks go on to fidelity {fidelity!r}")
+
     def _say(self, line: str) -> None:
         self._progress.console.print(line, markup=False)
         self._log(line)

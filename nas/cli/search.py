@@ -47,8 +47,14 @@ def search(
         str | None, typer.Option(help="of accuracy,latency,macs,parameters [default: accuracy,latency]")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random [default: tpe]")] = None,
-    evaluator: Annotated[str | None, typer.Option(help="how candidates are scored [default: distilled]")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="training steps of a candidate")] = None,
+    fidelities: Annotated[
+        str | None,
+        typer.Option(help="how candidates are scored, of projected,distilled,full [default: projected,distilled]"),
+    ] = None,
+    promoted_share: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="share that goes on to the next fidelity [default: 0.3]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="training steps of a distilled candidate")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the whole run [default: 0]")] = None,
     device: Annotated[str | None, typer.Option(help="where to time; see `nas devices` [default: host]")] = None,
     runtime: Annotated[str | None, typer.Option(help="what executes the models [default: onnxruntime]")] = None,
@@ -80,7 +86,8 @@ def search(
         "teacher_steps": teacher_steps,
         "objectives": _objectives(objectives) if objectives else None,
         "sampler": sampler,
-        "evaluator": evaluator,
+        "fidelities": tuple(name.strip() for name in fidelities.split(",")) if fidelities else None,
+        "promoted_share": promoted_share,
         "steps": steps,
         "seed": seed,
         "device": device,
@@ -96,7 +103,7 @@ def search(
     )
     finished = run_search(run, given, defaults=defaults, num_trials=trials, place=place)
     print_front(finished, as_json=as_json)
-    stderr.print(f"next: nas report {run}, nas pick {run} --max-latency-ratio 0.8", markup=False)
+    stderr.print(f"next: nas report {run}, nas show {run}, nas pick --help", markup=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,10 @@ from nas.runs import SearchRequest, load_run
 from nas.samplers import SAMPLERS
 from nas.store import Store, sqlite_url
 from nas.timing import TimingPlan
+from reports.evidence import gather
 from search_spaces.architecture import Architecture
-from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
+from search_spaces.reference import squeezebert_rule
+from tests.fake_parts import SEQUENCE_LENGTH, TEACHER, FormulaEvaluator, Listener, SizeDevice, make_search
 
 REQUEST = SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH)
 
@@ -74,9 +76,9 @@ def test_ctrl_c_loses_nothing_and_the_next_search_ends_the_same(store: Store, tm
     device = SizeDevice(before=stop_after(num_runs))
 
     with pytest.raises(KeyboardInterrupt):
-        make_search(other, tmp_path, run="whole", evaluator=evaluator, device=device).run(10)
+        make_search(other, tmp_path, run="whole", evaluators=[evaluator], device=device).run(10)
     again, cold = FormulaEvaluator(), SizeDevice()
-    make_search(other, tmp_path, run="whole", evaluator=again, device=cold).run(10)
+    make_search(other, tmp_path, run="whole", evaluators=[again], device=cold).run(10)
 
     whole, resumed = load_run(store, "whole"), load_run(other, "whole")
     assert architectures(resumed) == architectures(whole)
@@ -102,7 +104,7 @@ def test_a_second_run_on_the_store_trains_and_times_nothing_again(store: Store, 
     make_search(store, tmp_path, run="first").run(8)
     evaluator, device = FormulaEvaluator(), SizeDevice()
 
-    make_search(store, tmp_path, run="second", evaluator=evaluator, device=device).run(8)
+    make_search(store, tmp_path, run="second", evaluators=[evaluator], device=device).run(8)
 
     assert evaluator.scored == []
     assert device.num_runs == 0
@@ -118,7 +120,7 @@ def test_a_candidate_that_fails_is_a_failed_trial_with_its_reason(store: Store, 
             raise NonFiniteLossError(step=7, loss=float("nan"))
 
     listener = Listener()
-    make_search(store, tmp_path, evaluator=FormulaEvaluator(before=fail_third), listener=listener).run(6)
+    make_search(store, tmp_path, evaluators=[FormulaEvaluator(before=fail_third)], listener=listener).run(6)
 
     failed = [trial for trial in load_run(store, "run").trials if trial.state == TrialState.FAILED]
     assert [trial.architecture.arch_id for trial in failed] == [seen[2]]
@@ -209,3 +211,78 @@ def test_an_unknown_run_is_named_with_those_there_are(store: Store, tmp_path: Pa
 
     with pytest.raises(StoreError, match=r"no run 'other' in the store \(runs: run\)"):
         load_run(store, "other")
+
+
+def two_fidelities() -> list[FormulaEvaluator]:
+    return [FormulaEvaluator(), FormulaEvaluator(name="distilled", bonus=0.01)]
+
+
+def test_the_best_share_and_the_references_go_on_to_the_next_fidelity(store: Store, tmp_path: Path) -> None:
+    projected, distilled = two_fidelities()
+    listener = Listener()
+
+    make_search(store, tmp_path, evaluators=[projected, distilled], listener=listener).run(12)
+
+    run = load_run(store, "run")
+    references = [trial.architecture.arch_id for trial in run.trials[:2]]
+    assert len(projected.scored) == 12
+    assert distilled.scored[:2] == references
+    # 0.3 of ten candidates, and the references beside them.
+    assert len(distilled.scored) == 2 + 3
+    assert listener.promoted == [(5, "distilled")]
+    assert run.evaluator == "distilled"
+    promoted = [trial for trial in run.trials if trial.score and trial.score.evaluator == "distilled"]
+    assert {trial.architecture.arch_id for trial in promoted} == set(distilled.scored)
+    # Nobody left behind beats a promoted candidate in both objectives at the lower fidelity.
+    values = {trial.number: listener.values[trial.number] for trial in run.trials if trial.same_as is None}
+    for trial in promoted[2:]:
+        mine = values[trial.number]
+        assert not any(
+            other[Objective.ACCURACY] > mine[Objective.ACCURACY] and other[Objective.LATENCY] < mine[Objective.LATENCY]
+            for number, other in values.items()
+            if number not in {each.number for each in promoted} and number > 1
+        )
+
+
+def test_a_front_never_mixes_fidelities(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, evaluators=two_fidelities()).run(12)
+
+    gathered = gather(load_run(store, "run"))
+
+    compared = [item for item in gathered.evidence if item.left_out is None]
+    assert {item.trial.score.evaluator for item in compared if item.trial.score} == {"distilled"}
+    assert len(compared) == 5
+    assert "scored by 'projected'; this report compares 'distilled'" in {item.left_out for item in gathered.evidence}
+
+
+def test_promotion_goes_on_where_it_was_stopped_and_where_candidates_were_added(store: Store, tmp_path: Path) -> None:
+    projected, distilled = FormulaEvaluator(), FormulaEvaluator(before=stop_after(3), name="distilled")
+    with pytest.raises(KeyboardInterrupt):
+        make_search(store, tmp_path, evaluators=[projected, distilled]).run(12)
+    assert len(distilled.scored) == 3
+
+    again = two_fidelities()
+    make_search(store, tmp_path, evaluators=again).run(12)
+    more = two_fidelities()
+    make_search(store, tmp_path, evaluators=more).run(22)
+
+    assert again[0].scored == []
+    assert len(again[1].scored) == 2
+    scored = distilled.scored + again[1].scored + more[1].scored
+    assert len(set(scored)) == len(scored) >= 2 + 6
+
+
+def test_a_candidate_that_fails_at_the_next_fidelity_keeps_its_score(store: Store, tmp_path: Path) -> None:
+    def fail(arch: Architecture) -> None:
+        if arch != TEACHER and arch != squeezebert_rule(TEACHER):
+            raise NonFiniteLossError(step=3, loss=float("nan"))
+
+    evaluators = [FormulaEvaluator(), FormulaEvaluator(before=fail, name="distilled")]
+    listener = Listener()
+
+    make_search(store, tmp_path, evaluators=evaluators, listener=listener).run(6)
+
+    run = load_run(store, "run")
+    assert all(trial.state == TrialState.COMPLETE for trial in run.trials)
+    assert set(listener.failures.values()) == {"loss=nan at step 3 is not finite; lower the learning rate"}
+    assert run.evaluator == "projected"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.accuracy import EVALUATORS, ScoringContext, TrainedEvaluator, check_evaluator, make_evaluator
+from nas.accuracy import EVALUATORS, ScoringContext, TrainedEvaluator, check_fidelities, make_evaluator
 from nas.artifacts import ArtifactFolder
 from nas.candidates import Candidates
 from nas.errors import OutOfMemoryError, SettingsError, UnknownEvaluatorError
@@ -185,7 +185,12 @@ def test_running_out_of_memory_names_the_architecture(
 
 
 def test_an_unknown_evaluator_lists_the_known_ones() -> None:
-    with pytest.raises(
-        UnknownEvaluatorError, match=r"unknown evaluator 'guessed' \(known: projected, distilled, full\)"
-    ):
-        check_evaluator("guessed")
+    known = "known: projected, distilled, full"
+    with pytest.raises(UnknownEvaluatorError, match=rf"unknown evaluator 'guessed' \({known}\)"):
+        check_fidelities(["projected", "guessed"])
+
+
+@pytest.mark.parametrize("names", [[], ["distilled", "projected"], ["full", "full"]])
+def test_fidelities_go_from_the_cheapest_to_the_dearest(names: list[str]) -> None:
+    with pytest.raises(SettingsError, match="must be one or more of projected,distilled,full, in this order"):
+        check_fidelities(names)
