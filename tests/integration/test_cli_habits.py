@@ -18,6 +18,7 @@ from nas.cli.log import run_log
 from nas.cli.main import app
 from nas.cli.options import complete_run
 from nas.cli.progress import current_front
+from nas.cli.stores import load_runs
 from nas.errors import SettingsError
 from nas.records import Objective
 from tests.command_line import CommandLine
@@ -188,3 +189,28 @@ def test_the_front_so_far_is_what_nothing_beats() -> None:
 
     assert current_front(values) == [2, 3, 1]
     assert current_front({}) == []
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_file_shapes_a_new_run_and_never_changes_one_that_exists(
+    nas: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = tmp_path / "task"
+    task.mkdir()
+    for name, count in (("train", 32), ("dev", 8)):
+        rows = [f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(count)]
+        (task / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    defaults = tmp_path / "nas.toml"
+    defaults.write_text('[search]\nspace = "staged"\nsequence-length = 8\nobjectives = "macs,parameters"\n')
+
+    made = nas("search", "one", "--task-dir", str(task), "--trials", "2")
+    defaults.write_text('[search]\nspace = "grouped"\nsequence-length = 16\n')
+    resumed = nas("search", "one", "--trials", "3")
+    refused = nas("search", "one", "--trials", "4", "--space", "grouped").error
+
+    assert (made.code, resumed.code) == (0, 0), (made, resumed)
+    (run,) = load_runs(["one"], runs_folder=tmp_path / "runs", storage=None)
+    assert (run.space, run.objectives) == ("staged", (Objective.MACS, Objective.PARAMETERS))
+    assert 'space is "staged", asked for "grouped"' in refused
