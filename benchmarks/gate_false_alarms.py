@@ -91,7 +91,9 @@ def _alarms_on_host(num_gates: int) -> float:
             if isinstance(outcome, DeviceLabError):
                 raise outcome
             # Too unsteady for an interval is "not measured", exit code 3, and no alarm.
-            if len(kept_blocks(outcome.blocks)) >= MIN_BLOCKS:
+            num_kept = len(kept_blocks(outcome.blocks))
+            print(f"  {num_kept} of {len(outcome.blocks)} blocks kept, {outcome.reason}", flush=True)
+            if num_kept >= MIN_BLOCKS:
                 verdicts.append(judge(ratio_interval(outcome.blocks), max_ratio=MAX_RATIO))
     undecided, unmeasured = verdicts.count(Verdict.UNDECIDED), num_gates - len(verdicts)
     print(f"host: {num_gates} gates of a network against itself, {undecided} undecided, {unmeasured} not measured")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,8 @@ def _time_s(session: onnxruntime.InferenceSession) -> float:
     return time.perf_counter() - start_s
 
 
-SIGNALS = {
+Row = dict[str, Any]
+SIGNALS: dict[str, Callable[[Row], float]] = {
     "projected accuracy": lambda row: row["projected"],
     "projected divergence": lambda row: -row["projected_divergence"],
     "parameters": lambda row: row["parameters"],
