@@ -40,9 +40,11 @@ class Batch:
     labels: Tensor
 
     def to(self, device: str) -> Self:
-        """Copy the tensors to ``device``."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__}
-        return type(self)(**moved)
+        """Copy the tensors to ``device``; to CUDA through pinned memory, while the device goes on computing."""
+        tensors = {name: getattr(self, name) for name in self.__slots__}
+        if device.startswith("cuda"):
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        return type(self)(**{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -112,14 +112,16 @@ def train(
 
 
 def predict(network: nn.Module, split: EncodedSplit, *, device: str) -> Tensor:
-    """Compute the logits (n, c) of all examples, in their order, as float32 on the CPU.
+    """Compute the logits (n, c) of all examples, in their order, in float32, on the CPU.
+
+    Always in float32: what is scored is what is shipped.
 
     Raises:
         OutOfMemoryError: If the network does not fit into memory.
     """
     network.to(device).eval()
     batches = ordered_batches(split.lengths, batch_size=PREDICTION_BATCH_SIZE)
-    with torch.inference_mode(), autocast(device), translate_out_of_memory("prediction"):
+    with torch.inference_mode(), translate_out_of_memory("prediction"):
         logits = torch.cat([forward(network, split.batch(rows).to(device)).float().cpu() for rows in batches])
     ordered = torch.empty_like(logits)
     ordered[torch.cat(batches)] = logits
