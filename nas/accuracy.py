@@ -27,6 +27,7 @@ from nas.errors import SettingsError, UnknownEvaluatorError
 from nas.losses import logit_loss, predictions_from_logits
 from nas.metrics import bootstrap_interval, compute_metric
 from nas.records import Score
+from nas.store import Store
 from nas.teacher_plans import SMALL
 from nas.tokens import TokenizedTask
 from nas.training import OnStep, Recipe, predict, train, translate_out_of_memory
@@ -99,6 +100,20 @@ def make_evaluator(name: str, context: ScoringContext) -> Evaluator:
     if name not in EVALUATORS:
         raise UnknownEvaluatorError(name=name, known=EVALUATORS)
     return EVALUATORS[name](context)
+
+
+def find_or_evaluate(evaluator: Evaluator, arch: Architecture, *, store: Store, on_step: OnStep | None = None) -> Score:
+    """Return the score of an architecture from the store; evaluate and keep it if it is not there.
+
+    Raises:
+        NasError: If the architecture cannot be scored; see `Evaluator.evaluate`.
+        OSError: If its weights cannot be kept.
+    """
+    score = store.find_score(evaluator.settings_id, arch.arch_id)
+    if score is None:
+        score = evaluator.evaluate(arch, on_step=on_step)
+        store.save_score(score, settings_id=evaluator.settings_id, arch_id=arch.arch_id)
+    return score
 
 
 def check_fidelities(names: Sequence[str]) -> None:

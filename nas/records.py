@@ -45,7 +45,9 @@ class Score:
     """How well an architecture does a task.
 
     ``value`` is the task's first metric as a fraction (0.89 for 89 %), with a
-    95 % bootstrap interval over the dev examples in ``interval``.
+    95 % bootstrap interval over the dev examples in ``interval``. Over several
+    tasks it is the mean of their first metrics, and has no weights of its own:
+    each task's own score is kept beside it.
     ``evaluator`` names the method and so the fidelity; scores of two
     evaluators are never compared. ``metrics`` holds all metrics of the task by
     name. ``weights_sha256`` names the trained weights in the artifact folder.

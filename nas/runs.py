@@ -24,6 +24,7 @@ from nas.documents import from_document, to_document
 from nas.errors import RunBusyError, SettingsError, StoreError
 from nas.records import Objective, Role, Run, Score, Trial, TrialState
 from nas.store import Store
+from nas.tasks import Task, find_task_folder, load_task
 from search_spaces.architecture import Architecture
 from search_spaces.reference import squeezebert_rule
 
@@ -37,12 +38,15 @@ class SearchRequest:
     """What a user asks of a run. A run keeps its request, so resuming it needs only its name.
 
     ``fidelities`` are evaluators by name, from the cheapest to the dearest;
-    ``promoted_share`` of the candidates go from each to the next.
+    ``promoted_share`` of the candidates go from each to the next. ``tasks`` is
+    empty unless there are several; then ``task`` is their names with commas,
+    and ``task_dir`` holds a folder for each.
     """
 
     space: str = "grouped"
     task: str = "embedded-subj"
     task_dir: str | None = None
+    tasks: tuple[str, ...] = ()
     teacher: str = "small"
     objectives: tuple[Objective, ...] = (Objective.ACCURACY, Objective.LATENCY)
     sampler: str = "tpe"
@@ -57,11 +61,23 @@ class SearchRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSettings:
+    """One task of a run: its data, its teacher, and what its own scores are kept under, one for each fidelity."""
+
+    name: str
+    sha256: str
+    teacher_id: str
+    score_settings_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """What a request came to on this machine: the run is resumed with the same or not at all.
 
     ``score_settings_ids`` key the scores of the run, one for each fidelity, ``settings`` and
     ``device`` its measurements; each is empty or ``None`` where no objective needs it.
+    ``tasks`` is empty unless there are several; then ``task``, ``task_sha256`` and ``teacher_id``
+    are theirs with commas, and ``num_labels`` is that of the widest head.
     """
 
     request: SearchRequest
@@ -73,6 +89,7 @@ class SearchSettings:
     score_settings_ids: tuple[str, ...]
     device: DeviceInfo | None
     settings: RunSettings | None
+    tasks: tuple[TaskSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +154,30 @@ def refuse_differences(name: str, existing: Any, wanted: Any) -> None:
         )
 
 
+def load_requested_task(request: SearchRequest, name: str) -> Task:
+    """Load one task of a request.
+
+    Raises:
+        TaskError: If it is not there, or its data is not usable.
+        MissingExtraError: If it is on the Hub and the extra ``hub`` is not installed.
+    """
+    folder = Path(request.task_dir) if request.task_dir else None
+    if request.tasks and folder is not None:
+        folder = find_task_folder(folder, name)
+    return load_task(name, folder=folder)
+
+
+def task_settings(settings: SearchSettings) -> tuple[TaskSettings, ...]:
+    """Return the tasks of a run, one or several."""
+    only = TaskSettings(
+        name=settings.task,
+        sha256=settings.task_sha256,
+        teacher_id=settings.teacher_id,
+        score_settings_ids=settings.score_settings_ids,
+    )
+    return settings.tasks or (only,)
+
+
 def read_settings(study: optuna.Study) -> SearchSettings:
     """Return the settings a run was created with.
 
@@ -189,8 +230,7 @@ def load_run(store: Store, name: str) -> Run:
     return Run(
         name=name,
         space=settings.request.space,
-        # A folder is what it is called by, whatever name its loader went by.
-        task=Path(settings.request.task_dir).name if settings.request.task_dir else settings.task,
+        task=_shown_task(settings),
         objectives=settings.request.objectives,
         sampler=settings.request.sampler,
         evaluator=_front_fidelity(settings, trials),
@@ -202,6 +242,12 @@ def load_run(store: Store, name: str) -> Run:
         settings=settings.settings,
         trials=trials,
     )
+
+
+def _shown_task(settings: SearchSettings) -> str:
+    """Return what a run's task is called: a folder is what it is called by, whatever name its loader went by."""
+    request = settings.request
+    return Path(request.task_dir).name if request.task_dir and not request.tasks else settings.task
 
 
 def _front_fidelity(settings: SearchSettings, trials: Sequence[Trial]) -> str:

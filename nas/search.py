@@ -20,7 +20,7 @@ from optuna.trial import TrialState as OptunaState
 
 from device_lab.measurement import Measurement
 from device_lab.statistics import kept_blocks, ratio_interval
-from nas.accuracy import Evaluator
+from nas.accuracy import Evaluator, find_or_evaluate
 from nas.cost import model_cost
 from nas.documents import to_document
 from nas.errors import NasError
@@ -212,13 +212,12 @@ class Search:
         Raises:
             NasError: If the architecture cannot be scored.
         """
-        score = self._store.find_score(evaluator.settings_id, arch.arch_id)
-        if score is None:
-            score = evaluator.evaluate(
-                arch, on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps)
-            )
-            self._store.save_score(score, settings_id=evaluator.settings_id, arch_id=arch.arch_id)
-        return score
+        return find_or_evaluate(
+            evaluator,
+            arch,
+            store=self._store,
+            on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps),
+        )
 
     def _promote(self) -> None:
         """Score at each next fidelity those who survive the one before, the references first and always.

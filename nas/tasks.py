@@ -117,7 +117,38 @@ def load_task_folder(folder: Path) -> Task:
 
 def task_name(folder: Path) -> str:
     """Return a folder's name, or the GLUE task's that it is named after, as the folders of its download are."""
-    name = folder.resolve().name
+    return _plain_name(folder.resolve().name)
+
+
+def task_names(text: str) -> tuple[str, ...]:
+    """Split names of several tasks at their commas; GLUE's may be written as the folders of its download are.
+
+    Raises:
+        TaskError: If a name is empty, or a task is named twice.
+    """
+    names = tuple(_plain_name(name.strip()) for name in text.split(","))
+    if "" in names or len(set(names)) < len(names):
+        raise TaskError(f"tasks {text!r} must be names with a comma between two, each once")
+    return names
+
+
+def find_task_folder(parent: Path, name: str) -> Path:
+    """Return the folder of the task called ``name`` among the folders of ``parent``.
+
+    Raises:
+        TaskError: If there is none, or no such parent.
+    """
+    if not parent.is_dir():
+        raise TaskError(f"{parent}: no such folder; several tasks are read from a folder that holds one for each")
+    folders = sorted(path for path in parent.iterdir() if path.is_dir())
+    named = {_plain_name(path.name): path for path in folders} | {path.name: path for path in folders}
+    if name not in named:
+        known = ", ".join(path.name for path in folders) or "none"
+        raise TaskError(f"{parent} has no folder for task {name!r} (folders: {known})")
+    return named[name]
+
+
+def _plain_name(name: str) -> str:
     plain = name.casefold().replace("-", "")
     return plain if plain in GLUE else name
 

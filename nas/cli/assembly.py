@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from nas.cli.lanes import StopSignal
 from nas.cli.places import ALL, DeviceChoice, announce, chosen_devices
 from nas.cli.stores import ARTIFACTS_FOLDER
 from nas.errors import SettingsError
+from nas.multi_task import MultiTaskEvaluator
 from nas.observer import Observer
 from nas.records import Objective
-from nas.runs import SearchRequest, SearchSettings, open_study
+from nas.runs import SearchRequest, SearchSettings, TaskSettings, load_requested_task, open_study
 from nas.samplers import check_sampler
 from nas.search import Search, check_space
 from nas.store import Store
-from nas.tasks import load_task
 from nas.teacher import Teacher, prepare_teacher
 from nas.teacher_plans import teacher_plan
 from nas.timed_models import TimedModels
@@ -113,7 +113,7 @@ def prepare_search(
     timing_plan: TimingPlan,
     on_teacher_step: OnStep,
 ) -> Search:
-    """Make everything a search needs: task, teacher, space, evaluator, timer and study.
+    """Make everything a search needs: tasks, a teacher for each, space, evaluators, timer and study.
 
     Raises:
         NasError: If a name is unknown, or the run exists with other settings.
@@ -122,32 +122,42 @@ def prepare_search(
     """
     check_sampler(request.sampler)
     check_fidelities(request.fidelities)
-    task_folder = Path(request.task_dir) if request.task_dir else None
-    task = load_task(request.task, folder=task_folder)
+    tasks = [load_requested_task(request, task) for task in request.tasks or (request.task,)]
     plan = teacher_plan(request.teacher)
-    data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)
-    teacher = prepare_teacher(
-        data,
-        plan,
-        artifacts=workplace.artifacts,
-        seed=request.seed,
-        device=workplace.train_device,
-        on_step=on_teacher_step,
-    )
-    space = make_space(request.space, teacher.arch)
-    evaluators = _make_evaluators(request, data, teacher, workplace)
+    if len(tasks) > 1 and plan.recipe.num_steps == 0:
+        raise SettingsError(
+            f"teacher {request.teacher!r} is fine-tuned for one task already, and there are {len(tasks)} tasks; "
+            "give --teacher-steps"
+        )
+    benches = []
+    for task in tasks:
+        data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)
+        teacher = prepare_teacher(
+            data,
+            plan,
+            artifacts=workplace.artifacts,
+            seed=request.seed,
+            device=workplace.train_device,
+            on_step=on_teacher_step,
+        )
+        evaluators = _make_evaluators(request, data, teacher, workplace)
+        benches.append(_Bench(data=data, teacher=teacher, evaluators=evaluators))
+    evaluators = _over_tasks(benches, store)
+    # The teachers differ by their heads alone. What a head costs is told for the widest.
+    arch, num_labels = benches[0].teacher.arch, max(task.num_labels for task in tasks)
+    space = make_space(request.space, arch)
     timer = None
     if device is not None:
         timer = Timer(
             store=store,
             device=device,
             num_threads=request.num_threads,
-            reference=squeezebert_rule(teacher.arch),
+            reference=squeezebert_rule(arch),
             models=TimedModels(
                 workplace.artifacts.path / "models",
                 runtime=request.runtime,
                 sequence_length=request.sequence_length,
-                num_labels=data.task.num_labels,
+                num_labels=num_labels,
                 with_weights=with_weights,
             ),
             seed=request.seed,
@@ -155,14 +165,15 @@ def prepare_search(
         )
     settings = SearchSettings(
         request=request,
-        task=data.task.name,
-        task_sha256=data.content_sha256,
-        num_labels=data.task.num_labels,
-        teacher_id=teacher.teacher_id,
-        teacher_architecture=teacher.arch.to_json(),
+        task=",".join(task.name for task in tasks),
+        task_sha256=",".join(bench.data.content_sha256 for bench in benches),
+        num_labels=num_labels,
+        teacher_id=",".join(bench.teacher.teacher_id for bench in benches),
+        teacher_architecture=arch.to_json(),
         score_settings_ids=tuple(evaluator.settings_id for evaluator in evaluators),
         device=device.info if device else None,
         settings=timer.settings if timer else None,
+        tasks=tuple(bench.settings for bench in benches) if request.tasks else (),
     )
     check_space(space, settings)
     return Search(
@@ -175,6 +186,35 @@ def prepare_search(
         observer=observer,
         timing_plan=timing_plan,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bench:
+    """What scores candidates on one task, from the cheapest fidelity to the dearest."""
+
+    data: TokenizedTask
+    teacher: Teacher
+    evaluators: list[Evaluator]
+
+    @property
+    def settings(self) -> TaskSettings:
+        return TaskSettings(
+            name=self.data.task.name,
+            sha256=self.data.content_sha256,
+            teacher_id=self.teacher.teacher_id,
+            score_settings_ids=tuple(evaluator.settings_id for evaluator in self.evaluators),
+        )
+
+
+def _over_tasks(benches: Sequence[_Bench], store: Store) -> list[Evaluator]:
+    """Return the evaluators of a run: those of its task, or one over its tasks for each fidelity."""
+    if len(benches) == 1:
+        return benches[0].evaluators
+    names = [bench.data.task.name for bench in benches]
+    return [
+        MultiTaskEvaluator(dict(zip(names, of_fidelity, strict=True)), store=store)
+        for of_fidelity in zip(*(bench.evaluators for bench in benches), strict=True)
+    ]
 
 
 def _make_evaluators(

@@ -13,8 +13,9 @@ from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunName, RunsFolder, St
 if TYPE_CHECKING:
     from nas.artifacts import ArtifactFolder
     from nas.records import Run, Score, Trial
-    from nas.runs import SearchSettings
+    from nas.runs import SearchSettings, TaskSettings
     from nas.saved_model import SavedModel
+    from nas.store import Store
     from nas.tokens import TokenizedTask
 
 ONNX_FILE = "model.onnx"
@@ -32,87 +33,101 @@ def export(
     """Write a trial's trained network as a folder: safetensors, ONNX, configuration, tokenizer.
 
     The ONNX file must score on the dev examples what the trial scored, or
-    nothing is written.
+    nothing is written. In a run with several tasks each has its own weights:
+    the folder then holds one for each.
 
     Example: nas export first 2 --to my-model
     """
     from device_lab.files import atomic_folder, require_absent, sha256_of
     from nas.artifacts import ArtifactFolder
     from nas.cli.progress import show_progress
-    from nas.cli.stores import ARTIFACTS_FOLDER, find_trial
+    from nas.cli.stores import ARTIFACTS_FOLDER, find_trial, open_existing_store
     from nas.export import export_onnx
     from nas.onnx_agreement import check_onnx
     from nas.saved_model import save
 
     require_absent(to)
-    loaded, settings = _load(run, runs_folder=runs_folder, storage=storage)
-    chosen = find_trial(loaded, trial)
+    with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
+        loaded, settings = _load(run, store)
+        chosen = find_trial(loaded, trial)
+        found = _scores(chosen, loaded, settings, store)
     artifacts = ArtifactFolder(runs_folder / ARTIFACTS_FOLDER)
-    score, weights_sha256 = _score(chosen, loaded)
-    data = _task_of(loaded, settings, artifacts)
-    model = _model(chosen, score, data, artifacts, weights_sha256=weights_sha256)
-    with atomic_folder(to) as folder, show_progress() as progress:
-        save(model, folder)
-        onnx = export_onnx(model.network, folder / ONNX_FILE, sequence_length=data.sequence_length)
-        bar = progress.add_task("checking", total=len(data.dev))
-        check_onnx(
-            onnx.path,
-            model.network,
-            data,
-            metrics=score.metrics,
-            on_step=lambda done, _: progress.update(bar, completed=done),
-        )
+    models = []
+    for task, score, weights_sha256 in found:
+        data = _data(task, loaded, settings, artifacts)
+        model = _model(chosen, score, data, artifacts, weights_sha256=weights_sha256)
+        models.append((to if len(found) == 1 else to / task.name, model, data, score))
+    with atomic_folder(to) as temporary, show_progress() as progress:
+        bar = progress.add_task("checking", total=sum(len(data.dev) for _, _, data, _ in models))
+        for target, model, data, score in models:
+            folder = temporary / target.relative_to(to)
+            folder.mkdir(exist_ok=True)
+            save(model, folder)
+            onnx = export_onnx(model.network, folder / ONNX_FILE, sequence_length=data.sequence_length)
+            check_onnx(
+                onnx.path,
+                model.network,
+                data,
+                metrics=score.metrics,
+                on_step=lambda _done, _total: progress.advance(bar),
+            )
     if as_json:
-        files = {path.name: sha256_of(path) for path in sorted(to.iterdir())}
-        print_json({"folder": str(to), "metrics": dict(score.metrics), "sha256": files})
+        files = {path.relative_to(to).as_posix(): sha256_of(path) for path in sorted(to.rglob("*")) if path.is_file()}
+        metrics = chosen.score.metrics if chosen.score else ()
+        print_json({"folder": str(to), "metrics": dict(metrics), "sha256": files})
         return
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in score.metrics)
-    stdout.print(f"{to}: {metrics} on {score.num_examples} dev examples, found again with {ONNX_FILE}", markup=False)
+    for target, _, _, score in models:
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in score.metrics)
+        line = f"{target}: {shown} on {score.num_examples} dev examples, found again with {ONNX_FILE}"
+        stdout.print(line, markup=False)
 
 
-def _load(name: str, *, runs_folder: Path, storage: str | None) -> tuple[Run, SearchSettings]:
-    from nas.cli.stores import open_existing_store
+def _load(name: str, store: Store) -> tuple[Run, SearchSettings]:
     from nas.errors import StoreError
     from nas.runs import find_settings, load_run
 
-    with open_existing_store(name, runs_folder=runs_folder, storage=storage) as store:
-        settings = find_settings(store, name)
-        if settings is None:
-            raise StoreError(f"no run {name!r} in the store (runs: {', '.join(store.run_names()) or 'none'})")
-        return load_run(store, name), settings
+    settings = find_settings(store, name)
+    if settings is None:
+        raise StoreError(f"no run {name!r} in the store (runs: {', '.join(store.run_names()) or 'none'})")
+    return load_run(store, name), settings
 
 
-def _score(trial: Trial, run: Run) -> tuple[Score, str]:
-    """Return the score of a trial and the hash of the weights it kept."""
+def _scores(trial: Trial, run: Run, settings: SearchSettings, store: Store) -> list[tuple[TaskSettings, Score, str]]:
+    """Return the score of a trial on each task of its run, and the hash of the weights it kept."""
     from nas.errors import StoreError
+    from nas.runs import task_settings
 
     if trial.score is None:
         raise StoreError(
             f"trial {trial.number} of run {run.name!r} has no score, and so no trained weights; choose one that has"
         )
-    if trial.score.weights_sha256 is None:
-        raise StoreError(
-            f"trial {trial.number} of run {run.name!r} was scored by {trial.score.evaluator!r}, which keeps no "
-            "weights; choose one that was trained"
-        )
-    return trial.score, trial.score.weights_sha256
+    fidelity = settings.request.fidelities.index(trial.score.evaluator)
+    found = []
+    for task in task_settings(settings):
+        score = store.find_score(task.score_settings_ids[fidelity], trial.architecture.arch_id)
+        if score is None or score.weights_sha256 is None:
+            raise StoreError(
+                f"trial {trial.number} of run {run.name!r} was scored by {trial.score.evaluator!r}, which keeps no "
+                "weights; choose one that was trained"
+            )
+        found.append((task, score, score.weights_sha256))
+    return found
 
 
-def _task_of(run: Run, settings: SearchSettings, artifacts: ArtifactFolder) -> TokenizedTask:
-    """Load the task of a run, tokenized as its teacher's was."""
+def _data(task: TaskSettings, run: Run, settings: SearchSettings, artifacts: ArtifactFolder) -> TokenizedTask:
+    """Load a task of a run, tokenized as its teacher's was."""
     from nas.errors import TaskError
-    from nas.tasks import load_task
+    from nas.runs import load_requested_task
     from nas.teacher import read_teacher
     from nas.tokens import tokenize_task
 
-    request = settings.request
-    task = load_task(request.task, folder=Path(request.task_dir) if request.task_dir else None)
-    if task.content_sha256() != settings.task_sha256:
+    loaded = load_requested_task(settings.request, task.name)
+    if loaded.content_sha256() != task.sha256:
         raise TaskError(
             f"task {task.name!r} is not what run {run.name!r} was made with: its data changed; bring the old data back"
         )
-    tokenizer = read_teacher(artifacts, settings.teacher_id).tokenizer
-    return tokenize_task(task, sequence_length=request.sequence_length, tokenizer=tokenizer)
+    tokenizer = read_teacher(artifacts, task.teacher_id).tokenizer
+    return tokenize_task(loaded, sequence_length=settings.request.sequence_length, tokenizer=tokenizer)
 
 
 def _model(

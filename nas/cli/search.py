@@ -37,6 +37,9 @@ def search(
     space: Annotated[str | None, typer.Option(help="squeezebert, staged or grouped [default: grouped]")] = None,
     task: Annotated[str | None, typer.Option(help="embedded-subj, or a GLUE task [default: embedded-subj]")] = None,
     task_dir: Annotated[Path | None, typer.Option(help="folder with train.tsv and dev.tsv")] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="several tasks: scores are their mean; --task-dir then holds a folder for each")
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(help="small, minilm, a checkpoint folder, or hub:OWNER/NAME [default: small]")
     ] = None,
@@ -82,6 +85,7 @@ def search(
         "space": space,
         "task": task,
         "task_dir": str(task_dir.resolve()) if task_dir else None,
+        "tasks": tasks,
         "teacher": teacher,
         "teacher_steps": teacher_steps,
         "objectives": _objectives(objectives) if objectives else None,
@@ -204,13 +208,31 @@ def _request(run: str, given: dict[str, Any], defaults: Mapping[str, Any], store
 
     existing = find_settings(store, run)
     if existing is None:
-        given = {**defaults, **given}
+        if "task" in given or "tasks" in given:
+            defaults = {name: value for name, value in defaults.items() if name not in ("task", "tasks")}
+        given = _with_tasks({**defaults, **given})
         if "task_dir" in given:
             given = {"task": task_name(Path(given["task_dir"]))} | given
         return SearchRequest(**_with_teacher_steps(given, SearchRequest()))
-    wanted = replace(existing.request, **_with_teacher_steps(given, existing.request))
+    wanted = replace(existing.request, **_with_teacher_steps(_with_tasks(given), existing.request))
     refuse_differences(run, existing.request, wanted)
     return existing.request
+
+
+def _with_tasks(given: dict[str, Any]) -> dict[str, Any]:
+    """Take the names of several tasks apart. One alone is what ``--task`` and its own folder say."""
+    from nas.errors import SettingsError
+    from nas.tasks import find_task_folder, task_names
+
+    if "tasks" not in given:
+        return given
+    if "task" in given:
+        raise SettingsError(f"--task {given['task']} and --tasks {given['tasks']} choose twice; leave one out")
+    names = task_names(given["tasks"])
+    if len(names) > 1:
+        return given | {"task": ",".join(names), "tasks": names}
+    folder = {"task_dir": str(find_task_folder(Path(given["task_dir"]), names[0]))} if "task_dir" in given else {}
+    return given | folder | {"task": names[0], "tasks": ()}
 
 
 def _with_teacher_steps(given: dict[str, Any], request: SearchRequest) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from nas.errors import MissingExtraError, TaskError
 from nas.glue import GLUE
-from nas.tasks import KNOWN_TASKS, TaskKind, load_task, load_task_folder, task_name
+from nas.tasks import KNOWN_TASKS, TaskKind, find_task_folder, load_task, load_task_folder, task_name, task_names
 from tests.small_tasks import classification_task, write_split
 
 
@@ -295,3 +295,27 @@ def _module(load_dataset: Any) -> ModuleType:
     module = ModuleType("datasets")
     module.load_dataset = load_dataset  # type: ignore[attr-defined]
     return module
+
+
+def test_names_of_several_tasks_are_split_and_glues_folders_understood() -> None:
+    assert task_names("SST-2, trec,CoLA") == ("sst2", "trec", "cola")
+    assert task_names("sst2") == ("sst2",)
+
+
+@pytest.mark.parametrize("text", ["", "sst2,", "sst2,,trec", "trec,trec", "sst2,SST-2"])
+def test_a_task_without_a_name_or_named_twice_is_refused(text: str) -> None:
+    with pytest.raises(TaskError, match=r"must be names with a comma between two, each once"):
+        task_names(text)
+
+
+def test_a_task_is_found_among_folders_by_its_own_name_first(tmp_path: Path) -> None:
+    for name in ("MNLI", "RTE", "rte", "trec"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "sst2").write_text("a file")
+
+    assert find_task_folder(tmp_path, "mnli") == tmp_path / "MNLI"
+    assert find_task_folder(tmp_path, "rte") == tmp_path / "rte"
+    with pytest.raises(TaskError, match=r"has no folder for task 'sst2' \(folders: MNLI, RTE, rte, trec\)"):
+        find_task_folder(tmp_path, "sst2")
+    with pytest.raises(TaskError, match=r"trec/no: no such folder; several tasks are read from a folder that holds"):
+        find_task_folder(tmp_path / "trec" / "no", "sst2")
