@@ -25,7 +25,7 @@ def devices(
 ) -> None:
     """List this machine and the phones on USB, at the addresses given, and in the file of devices.
 
-    Example: nas devices --virtual 1
+    Example: nas devices --virtual
     """
     from device_lab.devices import list_phones
     from device_lab.host import host_conditions, host_info

@@ -21,6 +21,7 @@ from nas.cli.doctor import doctor
 from nas.cli.export import export
 from nas.cli.gate import gate
 from nas.cli.measure import measure
+from nas.cli.options import Verb
 from nas.cli.pick import pick
 from nas.cli.predict import predict
 from nas.cli.qualify import qualify
@@ -68,7 +69,7 @@ for verb in (
     devices,
     doctor,
 ):
-    app.command()(verb)
+    app.command(cls=Verb)(verb)
 app.add_typer(runner, name="runner")
 
 

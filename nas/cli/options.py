@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 DEFAULT_RUNS_FOLDER = Path("runs")
 
@@ -24,7 +27,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Runtime = Annotated[str, typer.Option(help="what executes the models: onnxruntime, executorch or litert")]
 Threads = Annotated[int, typer.Option(min=1, help="threads of the runtime")]
 SequenceLength = Annotated[int, typer.Option(min=1, max=512, help="tokens per sequence")]
-NumVirtual = Annotated[int, typer.Option("--virtual", min=0, help="start this many virtual phones and use them")]
+NumVirtual = Annotated[
+    int,
+    typer.Option(
+        "--virtual",
+        min=0,
+        metavar="[INTEGER]",
+        help="start this many virtual phones, one without a number, and use them",
+    ),
+]
 Runner = Annotated[
     Path | None,
     typer.Option(
@@ -35,3 +46,18 @@ Runner = Annotated[
     ),
 ]
 BudgetMinutes = Annotated[float | None, typer.Option(min=0, help="end after this long; the same command goes on")]
+
+
+class Verb(TyperCommand):
+    """A command whose ``--virtual`` may stand without a number; Typer itself has no such option."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse the words after the verb."""
+        return super().parse_args(ctx, list(_with_numbers(args)))
+
+
+def _with_numbers(words: Sequence[str]) -> Iterator[str]:
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        yield word
+        if word == "--virtual" and not following.isdecimal():
+            yield "1"

@@ -75,6 +75,24 @@ def test_help_fits_eighty_columns(nas: CommandLine, verb: str, monkeypatch: pyte
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        (("devices",), 0),
+        (("devices", "--virtual"), 1),
+        (("devices", "--virtual", "--json"), 1),
+        (("devices", "--virtual", "3"), 3),
+        (("devices", "--virtual=2"), 2),
+        (("measure", "--virtual", "model.onnx"), 1),
+        (("measure", "--virtual", "2", "model.onnx"), 2),
+    ],
+)
+def test_virtual_phones_without_a_number_are_one(words: tuple[str, ...], number: int) -> None:
+    verb, *arguments = words
+
+    assert VERBS[verb].make_context(verb, arguments).params["virtual"] == number
+
+
 def test_help_names_the_exit_codes_and_the_file_of_defaults(nas: CommandLine) -> None:
     text = " ".join(nas("--help").stdout.split())
 
