@@ -15,6 +15,8 @@ NasError
 ├── StoreError              the store cannot be opened, read or written
 │   └── RunBusyError        another process works on the same run
 └── SettingsError           settings that contradict each other or the run's own
+
+A `ProjectionWarning` stops nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +34,10 @@ class TaskError(NasError):
 
 class TeacherError(NasError):
     """A teacher cannot be fetched, or its head is not the task's."""
+
+
+class ProjectionWarning(UserWarning):
+    """The data does not determine a projection; what stands in its place is said."""
 
 
 class TokenizerError(NasError):

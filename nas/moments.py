@@ -16,14 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nas.errors import ProjectionWarning
+
 # Share of the inputs' mean variance that is added to each. Between 1e-3 and 1e-2 nothing changes.
 RIDGE = 3e-3
 # Rows multiplied at once in float32 before the sum goes on in float64.
 ROWS_PER_PRODUCT = 4096
-
-
-class ProjectionWarning(UserWarning):
-    """The data does not determine a projection; what stands in its place is said."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

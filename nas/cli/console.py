@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+
+from nas.errors import ProjectionWarning
 
 # No markup: a name or a command may hold brackets.
 stdout = Console(highlight=False, soft_wrap=True, markup=False)
@@ -20,3 +25,19 @@ def print_json(document: Any) -> None:
 def print_sentence(sentence: str) -> None:
     """Print one sentence on standard output: wrapped for a reader, whole for a program that reads it."""
     stdout.print(sentence, markup=False, soft_wrap=not stdout.is_terminal)
+
+
+@contextmanager
+def our_warnings_as_lines() -> Iterator[None]:
+    """Print our own warnings as one line on standard error while the block runs, and others as Python does."""
+    with warnings.catch_warnings():
+        show_as_python_does = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, ProjectionWarning):
+                stderr.print(f"warning: {message}", markup=False, soft_wrap=True)
+            else:
+                show_as_python_does(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield

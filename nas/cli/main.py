@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from device_lab.errors import DeviceLabError
 from nas.cli.compare import compare
+from nas.cli.console import our_warnings_as_lines
 from nas.cli.cost import cost
 from nas.cli.defaults import FILE_NAME, read_defaults
 from nas.cli.devices import devices
@@ -76,7 +77,8 @@ app.add_typer(runner, name="runner")
 def main() -> None:
     """Run the command line and exit."""
     try:
-        app(default_map=read_defaults(Path(FILE_NAME), cast("TyperGroup", typer.main.get_command(app))))
+        with our_warnings_as_lines():
+            app(default_map=read_defaults(Path(FILE_NAME), cast("TyperGroup", typer.main.get_command(app))))
     except EXPECTED_ERRORS as error:
         message = " ".join(str(error).split())
         print(f"nas: error: {message}", file=sys.stderr)

@@ -6,22 +6,28 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import cast
 
 import pytest
+import torch
 import typer
+from safetensors.torch import load_file, save_file
 from typer.core import TyperGroup
 
+from nas.cli.console import our_warnings_as_lines
 from nas.cli.defaults import read_defaults
 from nas.cli.log import run_log
 from nas.cli.main import app
 from nas.cli.options import complete_run
 from nas.cli.progress import current_front
 from nas.cli.stores import load_runs
-from nas.errors import SettingsError
+from nas.errors import ProjectionWarning, SettingsError
 from nas.records import Objective
+from tests.checkpoint_folders import write_checkpoint
 from tests.command_line import CommandLine
+from tests.small_tasks import TINY, write_split
 
 GROUP = cast("TyperGroup", typer.main.get_command(app))
 VERBS = {
@@ -232,3 +238,36 @@ def test_the_file_shapes_a_new_run_and_never_changes_one_that_exists(
     (run,) = load_runs(["one"], runs_folder=tmp_path / "runs", storage=None)
     assert (run.space, run.objectives) == ("staged", (Objective.MACS, Objective.PARAMETERS))
     assert 'space is "staged", asked for "grouped"' in refused
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.filterwarnings("default")
+def test_a_projection_the_data_does_not_determine_is_one_line_each(nas: CommandLine, tmp_path: Path) -> None:
+    teacher = write_checkpoint(tmp_path / "teacher", TINY, num_labels=2)
+    weights = teacher / "model.safetensors"
+    save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(weights).items()}, weights)
+    for split in ("train", "dev"):
+        write_split(tmp_path / f"{split}.tsv", "sentence\tlabel", "a dull mess\t0", "a lovely film\t1")
+
+    # Everything this teacher sees is zero.
+    finished = nas.in_folder(
+        *("search", "zero", "--teacher", str(teacher), "--teacher-steps", "0", "--task-dir", str(tmp_path)),
+        *("--space", "staged", "--objectives", "accuracy,macs", "--fidelities", "projected"),
+        *("--sequence-length", "8", "--trials", "2"),
+    )
+
+    assert finished.code == 0
+    lines = finished.stderr.splitlines()
+    assert lines[0] == ("warning: layer 0 query: its inputs do not determine a projection; the teacher's weights stay")
+    assert "ProjectionWarning" not in finished.stderr
+    assert ".py:" not in finished.stderr
+
+
+def test_a_warning_that_is_not_ours_goes_where_it_went(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(UserWarning, match="an engine is old") as recorded, our_warnings_as_lines():
+        warnings.warn("an engine is old", stacklevel=1)
+        warnings.warn("layer 3 [key] stays", ProjectionWarning, stacklevel=1)
+
+    assert [each.category for each in recorded] == [UserWarning]
+    assert capsys.readouterr().err == "warning: layer 3 [key] stays\n"

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.moments import ProjectionWarning, cross_scatter, moments_of, ridge_map
+from nas.errors import ProjectionWarning
+from nas.moments import cross_scatter, moments_of, ridge_map
 
 
 def _states(*shape: int, seed: int = 0, std: float = 1.0) -> torch.Tensor:
