@@ -108,7 +108,7 @@ class Search:
         with self._store.errors():
             self._recover()
             self._observer.resumed(len(self._first_trials))
-            self._enqueue_references()
+            self._enqueue_designs()
             try:
                 while len(self._first_trials) < num_trials:
                     batch = self._propose(min(BATCH_SIZE, num_trials - len(self._first_trials)))
@@ -141,8 +141,9 @@ class Search:
                 storage.set_trial_user_attr(trial._trial_id, NOTE_KEY, to_document(note))
             self._study.tell(trial.number, state=OptunaState.FAIL)
 
-    def _enqueue_references(self) -> None:
-        for arch in (reference_architecture(self._settings), self._space.teacher):
+    def _enqueue_designs(self) -> None:
+        """Propose the references first, then designs that are known to be good."""
+        for arch in (reference_architecture(self._settings), self._space.teacher, *self._space.dense_designs):
             answers = self._space.answers_for(arch)
             self._study.enqueue_trial(
                 {name: options.index(answers[name]) for name, options in self._space.parameters.items()},
