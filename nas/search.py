@@ -108,7 +108,6 @@ class Search:
         with self._store.errors():
             self._recover()
             self._observer.resumed(len(self._first_trials))
-            self._enqueue_designs()
             try:
                 while len(self._first_trials) < num_trials:
                     batch = self._propose(min(BATCH_SIZE, num_trials - len(self._first_trials)))
@@ -141,15 +140,6 @@ class Search:
                 storage.set_trial_user_attr(trial._trial_id, NOTE_KEY, to_document(note))
             self._study.tell(trial.number, state=OptunaState.FAIL)
 
-    def _enqueue_designs(self) -> None:
-        """Propose the references first, then designs that are known to be good."""
-        for arch in (reference_architecture(self._settings), self._space.teacher, *self._space.dense_designs):
-            answers = self._space.answers_for(arch)
-            self._study.enqueue_trial(
-                {name: options.index(answers[name]) for name, options in self._space.parameters.items()},
-                skip_if_exists=True,
-            )
-
     def _propose(self, batch_size: int) -> list[_Proposal]:
         """Ask for up to ``batch_size`` architectures the run has not seen; fewer when the space is used up."""
         batch: list[_Proposal] = []
@@ -170,6 +160,9 @@ class Search:
 
     def _ask(self) -> tuple[optuna.Trial, Architecture]:
         trials = self._study.get_trials(deepcopy=False)
+        # One at a time: what a stopped process had begun waits in the same queue, and comes first.
+        if not any(trial.state == OptunaState.WAITING for trial in trials):
+            self._enqueue_next_design()
         self._study.sampler = make_sampler(
             self._settings.request.sampler,
             seed=self._settings.request.seed,
@@ -180,6 +173,16 @@ class Search:
             trial = self._study.ask(self._distributions)
         positions = trial.params
         return trial, self._space.sample(lambda name, options: options[positions[name]])
+
+    def _enqueue_next_design(self) -> None:
+        """Let the next proposal be the first reference, or else known good design, that the run does not have yet."""
+        for arch in (reference_architecture(self._settings), self._space.teacher, *self._space.dense_designs):
+            if arch.arch_id not in self._first_trials:
+                answers = self._space.answers_for(arch)
+                self._study.enqueue_trial(
+                    {name: options.index(answers[name]) for name, options in self._space.parameters.items()}
+                )
+                return
 
     def _tell_again(self, trial: optuna.Trial, first: int) -> None:
         """Answer a repeated architecture with the values of its first trial."""
