@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,15 @@ def test_a_lock_file_that_holds_garbage_still_names_the_device(tmp_path: Path) -
             pytest.fail("two hold one lock")
 
 
+@pytest.fixture
+def usual_interrupts() -> Iterator[None]:
+    """Interrupts as Python has them, also where the tests run as a job in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_interrupts")
 def test_an_interrupt_waits_until_the_work_is_done() -> None:
     done: list[int] = []
 
@@ -100,6 +110,7 @@ def test_an_interrupt_waits_until_the_work_is_done() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("usual_interrupts")
 def test_interrupts_are_left_alone_outside_the_main_thread() -> None:
     seen = []
 
