@@ -6,7 +6,7 @@ from typing import Protocol
 
 from device_lab.measurement import Precision
 from device_lab.protocol import Progress
-from nas.records import Objective, Role
+from nas.records import Objective, Role, Score
 
 
 class Observer(Protocol):
@@ -42,4 +42,8 @@ class Observer(Protocol):
 
     def promoting(self, num_architectures: int, fidelity: str) -> None:
         """Candidates are about to be scored at the next fidelity."""
+        ...
+
+    def promoted(self, number: int, score: Score) -> None:
+        """A trial's architecture has its score at the next fidelity."""
         ...

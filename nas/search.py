@@ -244,10 +244,12 @@ class Search:
                 self._observer.promoting(len(missing), higher.name)
             for trial in missing:
                 try:
-                    self._score_at(higher, trial.architecture, number=trial.number)
+                    score = self._score_at(higher, trial.architecture, number=trial.number)
                 except NasError as error:
                     # Its score at the lower fidelity stays; the next search on the run tries again.
                     self._observer.failed(trial.number, str(error))
+                else:
+                    self._observer.promoted(trial.number, score)
 
     def _rung(self, evaluator: Evaluator) -> list[Trial]:
         """Return the trials, one for each architecture, that have a score of ``evaluator``, with that score."""

@@ -105,7 +105,8 @@ class Listener:
         self.values: dict[int, dict[Objective, float]] = {}
         self.failures: dict[int, str] = {}
         self.refined: list[int] = []
-        self.promoted: list[tuple[int, str]] = []
+        self.promotions: list[tuple[int, str]] = []
+        self.promoted_scores: dict[int, Score] = {}
 
     def resumed(self, num_known: int) -> None:
         self.num_known = num_known
@@ -129,7 +130,10 @@ class Listener:
         self.refined.append(num_architectures)
 
     def promoting(self, num_architectures: int, fidelity: str) -> None:
-        self.promoted.append((num_architectures, fidelity))
+        self.promotions.append((num_architectures, fidelity))
+
+    def promoted(self, number: int, score: Score) -> None:
+        self.promoted_scores[number] = score
 
 
 def make_search(

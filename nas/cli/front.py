@@ -36,6 +36,10 @@ def print_front(run: Run, *, as_json: bool) -> None:
         name = f"trial {item.trial.number}" if item not in references else f"(trial {item.trial.number})"
         table.add_row(name, *cells, _MARKS[item.trial.role])
     stdout.print(table)
+    behind = {trial.architecture for trial in run.trials if trial.score and trial.score.evaluator != run.evaluator}
+    if behind:
+        lower = f"{len(behind)} networks stayed at a lower fidelity and are not compared"
+        stdout.print(f"accuracy: {run.evaluator}; {lower}", markup=False)
     if analysis.bench is not None:
         where = analysis.bench.label
         stdout.print(f"latency: ratio to SqueezeBERT's rule on {where}; in brackets: not on the front", markup=False)

@@ -16,7 +16,7 @@ from device_lab.measurement import Precision
 from device_lab.protocol import Progress as MeasuringProgress
 from nas.cli.console import stderr
 from nas.cli.log import Log
-from nas.records import Objective, Role
+from nas.records import Objective, Role, Score
 from reports.front import non_dominated
 
 # Reading it takes a phone a tenth of a second, between two rounds.
@@ -85,6 +85,13 @@ class TerminalObserver:
     def promoting(self, num_architectures: int, fidelity: str) -> None:
         """Say that the best go on to the next fidelity. See `nas.observer.Observer.promoting`."""
         self._say(f"{num_architectures} networks go on to fidelity {fidelity!r}")
+
+    def promoted(self, number: int, score: Score) -> None:
+        """Print a score of the next fidelity. See `nas.observer.Observer.promoted`."""
+        shown = _value_text(Objective.ACCURACY, score.interval.estimate)
+        self._say(
+            f"trial {number:>3}: {score.evaluator}, {shown}{_ROLE_NAMES[self._roles.get(number, Role.CANDIDATE)]}"
+        )
 
     def _say(self, line: str) -> None:
         self._progress.console.print(line, markup=False)

@@ -63,14 +63,16 @@ def _layer_table(trial: Trial) -> Table:
 
 def _show_run(run: Run) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("trial", "role", "score", "latency ratio", "MMACs", "M params", "state"):
-        table.add_column(column, justify="left" if column in ("role", "state") else "right", overflow="fold")
+    for column in ("trial", "role", "score", "by", "latency ratio", "MMACs", "M params", "state"):
+        table.add_column(column, justify="left" if column in ("role", "by", "state") else "right", overflow="fold")
     for trial in run.trials:
         document = _document(trial)
         table.add_row(
             str(trial.number),
-            trial.role,
+            # "squeezebert-rule" would take a fifth of the line.
+            trial.role.rpartition("-")[2],
             f"{trial.score.interval.estimate:.1%}" if trial.score else "",
+            trial.score.evaluator if trial.score else "",
             _interval_text(document["latency_ratio"]),
             f"{trial.cost.macs / 1e6:.1f}",
             f"{trial.cost.parameters / 1e6:.2f}",
@@ -97,6 +99,7 @@ def _document(trial: Trial) -> dict[str, object]:
         "arch_id": trial.architecture.arch_id,
         "metric": trial.score.metric if trial.score else None,
         "score": to_document(trial.score.interval) if trial.score else None,
+        "fidelity": trial.score.evaluator if trial.score else None,
         "latency_ratio": to_document(ratio_interval(measurement.blocks)) if measurement else None,
         "precision": measurement.precision.name if measurement else None,
         "macs": trial.cost.macs,

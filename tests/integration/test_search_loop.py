@@ -234,7 +234,9 @@ def test_the_best_share_and_the_references_go_on_to_the_next_fidelity(store: Sto
     assert distilled.scored[:2] == references
     # 0.3 of ten candidates, and the references beside them.
     assert len(distilled.scored) == 2 + 3
-    assert listener.promoted == [(5, "distilled")]
+    assert listener.promotions == [(5, "distilled")]
+    assert {score.evaluator for score in listener.promoted_scores.values()} == {"distilled"}
+    assert {0, 1} < set(listener.promoted_scores)
     assert run.evaluator == "distilled"
     promoted = [trial for trial in run.trials if trial.score and trial.score.evaluator == "distilled"]
     assert {trial.architecture.arch_id for trial in promoted} == set(distilled.scored)
