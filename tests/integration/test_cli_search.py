@@ -73,7 +73,7 @@ def test_show_prints_every_layer_of_a_trial(nas: CommandLine, task_folder: Path)
 
     shown = nas.in_folder("show", "whole", "--trial", "0").stdout
 
-    assert "rule" in shown
+    assert "squeezebert-rule" in shown
     # Four layers of SqueezeBERT's rule: heads, FFN width, then 4 groups everywhere but after attention.
     assert [line.split()[1:] for line in shown.splitlines()[-4:]] == [["4", "512", "4", "4", "4", "1", "4", "4"]] * 4
 
