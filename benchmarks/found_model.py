@@ -101,7 +101,10 @@ def time_front(run: Run, rule: Architecture, work: Path, *, num_labels: int) -> 
 
 def chosen(timed: list[Timed], *, at_most: float) -> Timed:
     """Return the one of the best projected score whose latency ratio is surely ``at_most``."""
-    return max((each for each in timed if each.ratio.high <= at_most), key=lambda each: each.accuracy)
+    known = [each for each in timed if each.ratio.high <= at_most]
+    if not known:
+        raise SystemExit(f"no network of the front is surely at most {at_most} of the rule's latency; search on")
+    return max(known, key=lambda each: each.accuracy)
 
 
 def distilled(arch: Architecture, bench: Bench, candidates: Candidates, results: Results) -> list[float]:

@@ -4,7 +4,7 @@ MiniLM fine-tuned on all of SST-2 (one pass), projected onto uniform groups and
 narrower shapes. Side by side: the teacher's weights cut to the shape, least
 squares on the teacher's inputs, and the sequential projection that is fidelity
 0; the sequential one also without ordering heads and FFN channels, and with
-half and twice the calibration tokens.
+half and twice the calibration tokens (channels are those of the default).
 
     python -m benchmarks.projection --data DATA --work WORK
 """
@@ -18,7 +18,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-import nas.calibration
 from benchmarks.teachers import Bench, bench_arguments, open_bench
 from nas.calibration import CALIBRATION_TOKENS, calibration_sample
 from nas.channels import ChannelPlanner, LayerChannels, kept_layers
@@ -91,14 +90,6 @@ def percent(hits: Tensor) -> float:
     return 100 * float(hits.double().mean())
 
 
-def with_tokens(bench: Bench, num_tokens: int) -> EncodedSplit:
-    """Draw a calibration sample of another size."""
-    nas.calibration.CALIBRATION_TOKENS = num_tokens
-    sample = calibration_sample(bench.data.train, seed=SEED)
-    nas.calibration.CALIBRATION_TOKENS = CALIBRATION_TOKENS
-    return sample
-
-
 def assembled_accuracy(bench: Bench, arch: Architecture, state: dict[str, Tensor]) -> float:
     network = build(arch, num_labels=bench.data.task.num_labels, dropout=0.0)
     network.load_state_dict(state)
@@ -111,7 +102,7 @@ def main() -> None:
     teacher_accuracy = 100 * dict(bench.teacher.dev_metrics)["accuracy"]
     labels = bench.data.dev.labels
     start_s = time.perf_counter()
-    calibration = with_tokens(bench, CALIBRATION_TOKENS)
+    calibration = calibration_sample(bench.data.train, seed=SEED)
     statistics_of_teacher = collect_statistics(bench.teacher, calibration, device="cpu")
     collect_s = time.perf_counter() - start_s
     fitted = Fitted(bench, calibration, statistics_of_teacher)
@@ -142,7 +133,9 @@ def main() -> None:
             flush=True,
         )
     for num_tokens in (CALIBRATION_TOKENS // 2, 2 * CALIBRATION_TOKENS):
-        other = Fitted(bench, with_tokens(bench, num_tokens), statistics_of_teacher)
+        other = Fitted(
+            bench, calibration_sample(bench.data.train, seed=SEED, num_tokens=num_tokens), statistics_of_teacher
+        )
         values = {name: other.accuracy(other.sequential, shapes(bench.teacher.arch)[name], labels) for name in LIMITS}
         print(f"{num_tokens} calibration tokens: " + ", ".join(f"{k} {v:.1f}" for k, v in values.items()), flush=True)
     for name, value, limit in (

@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks.ranking import SEED, Results, draw_samples
 from benchmarks.teachers import bench_arguments, open_bench
 from nas.promotion import survivors
+from nas.runs import SearchRequest
 from reports.front import hypervolume
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
-# The share a search promotes unless told otherwise.
-DEFAULT_SHARE = 0.3
+DEFAULT_SHARE = SearchRequest().promoted_share
 
 
 def main() -> None:
@@ -32,6 +32,8 @@ def main() -> None:
         for arch, ratio in pairs
         if (arch.arch_id, SEED) in results
     ]
+    if not known:
+        raise SystemExit("no candidate is distilled yet; run benchmarks.ranking first")
     ratios = np.array([ratio for _, ratio in known])
     projected, distilled = (
         np.column_stack([1 - np.array([row[name] for row, _ in known]), ratios]) for name in ("projected", "distilled")

@@ -134,7 +134,7 @@ def judge(
         "distilled_dev": distilled.interval.estimate,
         "distilled_divergence": distilled.teacher_divergence,
         "cpu_s": round(cpu_s, 1),
-        "projected": at_once.interval.estimate,
+        "projected": accuracy(arch, projected.state, judged_on),
         "projected_divergence": at_once.teacher_divergence,
         "cut": accuracy(arch, candidates.cut(arch), judged_on),
         "macs": cost.macs,

@@ -10,8 +10,8 @@ from nas.tokens import EncodedSplit
 CALIBRATION_TOKENS = 12_288
 
 
-def calibration_sample(split: EncodedSplit, *, seed: int) -> EncodedSplit:
-    """Draw sentences without replacement until they have `CALIBRATION_TOKENS` tokens, or all of them.
+def calibration_sample(split: EncodedSplit, *, seed: int, num_tokens: int = CALIBRATION_TOKENS) -> EncodedSplit:
+    """Draw sentences without replacement until they have ``num_tokens`` tokens, or all of them.
 
     A sentence is drawn in proportion to its length: short ones teach little of
     what a network does to long ones, and the other way round does no harm.
@@ -20,5 +20,5 @@ def calibration_sample(split: EncodedSplit, *, seed: int) -> EncodedSplit:
     # The exponential race: who arrives first is drawn in proportion to its rate, whoever arrived before.
     arrivals = torch.empty(len(split)).exponential_(generator=generator) / split.lengths
     order = torch.argsort(arrivals)
-    num_rows = int((torch.cumsum(split.lengths[order], dim=0) <= CALIBRATION_TOKENS).sum())
+    num_rows = int((torch.cumsum(split.lengths[order], dim=0) <= num_tokens).sum())
     return split.select(order[: max(1, num_rows)])

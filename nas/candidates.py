@@ -19,11 +19,14 @@ from nas.projection import SequentialProjector
 from nas.teacher import Teacher
 from nas.teacher_pass import TeacherTrace, TeacherWeights, load_or_collect, trace_teacher
 from nas.tokens import EncodedSplit, TokenizedTask
+from nas.training import predict
 from search_spaces.architecture import Architecture
 from search_spaces.bert import Bert, build
 
 # Part of every settings_id: raise it when a change to the projection makes other weights of the same settings.
-PROJECTION_VERSION = 1
+PROJECTION_VERSION = 2
+# Of the dev split. A token of BERT-base takes some 30 kB on the way through a layer.
+MAX_PACKED_TOKENS = 131_072
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,12 +74,17 @@ class Candidates:
             OSError: If they cannot be written.
         """
         state, logits = self._projector.project_and_run(arch)
-        return Projected(state=state, logits=self._dev(logits))
+        if self._is_dev_packed:
+            return Projected(state=state, logits=self._in_order(logits))
+        network = self._network_of(arch, state)
+        return Projected(state=state, logits=predict(network, self.data.dev, device=self._device))
 
-    @property
+    @cached_property
     def teacher_logits(self) -> Tensor:
         """The teacher's logits for the dev split, (examples, labels) in its order."""
-        return self._dev(self._trace.logits.cpu())
+        if self._is_dev_packed:
+            return self._in_order(self._trace.logits.cpu())
+        return predict(self.teacher.network(), self.data.dev, device=self._device)
 
     def cut(self, arch: Architecture) -> dict[str, Tensor]:
         """Return the teacher's own weights inside the candidate's shape, for comparison. Raises as `project` does."""
@@ -84,7 +92,9 @@ class Candidates:
 
     def network(self, arch: Architecture) -> Bert:
         """Build the projected network of ``arch``, without dropout. Raises as `project` does."""
-        state = self.project(arch).state
+        return self._network_of(arch, self._projector.project(arch))
+
+    def _network_of(self, arch: Architecture, state: dict[str, Tensor]) -> Bert:
         with torch.random.fork_rng(devices=[]):
             network = build(arch, num_labels=self.data.task.num_labels, dropout=0.0)
         network.load_state_dict(state)
@@ -104,19 +114,26 @@ class Candidates:
     def _planner(self) -> ChannelPlanner:
         path = self._artifacts.statistics_file(
             f"{self.teacher.teacher_id}-{self.data.content_sha256[:12]}-{CALIBRATION_TOKENS}-{self._seed}"
+            f"-{PROJECTION_VERSION}"
         )
         return ChannelPlanner(self.teacher, load_or_collect(path, self.teacher, self._calibration, device=self._device))
 
     @cached_property
     def _trace(self) -> TeacherTrace:
-        packed = pack_splits(self.teacher.network(), [self._calibration, self.data.dev], device=self._device)
+        splits = [self._calibration, self.data.dev] if self._is_dev_packed else [self._calibration]
+        packed = pack_splits(self.teacher.network(), splits, device=self._device)
         return trace_teacher(TeacherWeights(self.teacher, device=self._device), packed)
 
     @cached_property
     def _projector(self) -> SequentialProjector:
         return SequentialProjector(self.teacher, self._planner, self._trace)
 
-    def _dev(self, logits: Tensor) -> Tensor:
+    @property
+    def _is_dev_packed(self) -> bool:
+        """Whether the dev split goes through the projection's own pass: faster, but it is in memory at once."""
+        return int(self.data.dev.lengths.sum()) <= MAX_PACKED_TOKENS
+
+    def _in_order(self, logits: Tensor) -> Tensor:
         """Return the dev split's rows of logits in packed order, in the order of the split."""
         packed = self._trace.packed
         start = packed.example_ends[0]

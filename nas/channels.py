@@ -125,7 +125,7 @@ class ChannelPlanner:
         if groups > 1:
             energy = self._weights.weight(layer, "post_attention")[hidden][:, channels].double().square()
             written = energy.view(groups, -1, len(channels)).sum(dim=1).T  # (a, g)
-            benefits += _per_head(written / written.sum(dim=1, keepdim=True), size)
+            benefits += _per_head(written / written.sum(dim=1, keepdim=True).clamp_min(1e-30), size)
         if not benefits.any():
             return channels
         return block_channels(kept[assign_to_places(benefits)], size)

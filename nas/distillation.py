@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,8 @@ class DistillationLoss:
 
     def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of ``network``, a `Bert`, on ``batch``."""
-        assert isinstance(network, Bert)
+        # Hooks need a `Bert`; whoever calls has built one from an architecture.
+        network = cast("Bert", network)
         same, weights = self._correspondence, self._weights
         with torch.no_grad(), observed(self._teacher, same.layers) as teacher_seen:
             wanted = forward(self._teacher, batch).float()
@@ -112,7 +113,9 @@ def _relations(states: Tensor, mask: Tensor, *, num_heads: int) -> Tensor:
     """Return the log relations (b, n, s, s)."""
     b, _, s = states.shape
     heads = states.view(b, num_heads, -1, s)
-    products = heads.transpose(2, 3) @ heads / math.sqrt(heads.shape[2])
+    # In float32 also where the network computes in bfloat16: a softmax of 8 bits has no tail.
+    with torch.autocast(device_type=states.device.type, enabled=False):
+        products = heads.transpose(2, 3) @ heads / math.sqrt(heads.shape[2])
     return log_softmax(products + attention_bias(mask, dtype=products.dtype), dim=3)
 
 

@@ -86,17 +86,15 @@ def fit_blocks(
     return Linear(weight=weight.float(), bias=(target_mean.double() - reached).float())
 
 
-def fit_layer_norm(
-    states: Tensor, targets: Tensor, *, prior: tuple[Tensor, Tensor], eps: float
-) -> tuple[Tensor, Tensor]:
+def fit_layer_norm(states: Tensor, targets: Tensor, *, prior_scale: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Fit scale and shift (h,) so that normalised ``states`` (t, h) come close to ``targets`` (t, h).
 
-    ``prior`` is the scale and shift that the fit is drawn to.
+    ``prior_scale`` (h,) is the scale that the fit is drawn to.
     """
     normalized = layer_norm(states, (states.shape[1],), None, None, eps)
     mean, target_mean = normalized.mean(dim=0), targets.mean(dim=0)
     ridge = RIDGE * len(states)
     product = ((normalized - mean) * (targets - target_mean)).sum(dim=0)
     square = (normalized - mean).square().sum(dim=0)
-    scale = (product + ridge * prior[0]) / (square + ridge)
+    scale = (product + ridge * prior_scale) / (square + ridge)
     return scale, target_mean - scale * mean

@@ -60,7 +60,7 @@ def moments_of(states: Tensor) -> Moments:
 
 
 def cross_scatter(left: Tensor, right: Tensor) -> Tensor:
-    """Sum the products of the centred columns of ``left`` (t, n) and ``right`` (t, m), as (n, m) in float64."""
+    """Sum the products of the columns of ``left`` (t, n) and ``right`` (t, m), both centred, as (n, m) in float64."""
     total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64, device=left.device)
     for start in range(0, len(left), ROWS_PER_PRODUCT):
         rows = slice(start, start + ROWS_PER_PRODUCT)

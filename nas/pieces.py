@@ -25,7 +25,11 @@ class CutProjector:
         self._planner = planner
 
     def project(self, arch: Architecture) -> dict[str, Tensor]:
-        """See `Projector.project`."""
+        """Return the state of the network of ``arch``.
+
+        Raises:
+            SettingsError: If the architecture does not fit into the teacher.
+        """
         weights = self._weights
         require_fits(weights.arch, arch)
         hidden = self._planner.hidden(arch.hidden_size)

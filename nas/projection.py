@@ -55,7 +55,11 @@ class SequentialProjector:
         self._prefixes: OrderedDict[tuple[object, ...], _Prefix] = OrderedDict()
 
     def project(self, arch: Architecture) -> dict[str, Tensor]:
-        """See `Projector.project`."""
+        """Return the state of the network of ``arch``.
+
+        Raises:
+            SettingsError: If the architecture does not fit into the teacher.
+        """
         return self.project_and_run(arch)[0]
 
     @torch.no_grad()
@@ -83,7 +87,9 @@ class SequentialProjector:
         pooled = torch.tanh(
             prefix.hidden[self._trace.packed.first_tokens] @ state["pooler.weight"].T + state["pooler.bias"]
         )
-        logits = pooled @ state["classifier.weight"].T + state["classifier.bias"]
+        classifier = self._fit_classifier(pooled, state["classifier.weight"])
+        state |= {"classifier.weight": classifier.weight[0], "classifier.bias": classifier.bias}
+        logits = classifier(pooled)
         return {name: tensor.cpu().clone() for name, tensor in state.items()}, logits.cpu()
 
     def _remember(self, key: tuple[object, ...], make: Callable[[], _Prefix]) -> _Prefix:
@@ -222,6 +228,6 @@ class SequentialProjector:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Normalise ``states`` (t, h) with a scale and shift fitted to ``targets``, and return these too."""
         eps = self._weights.arch.layer_norm_eps
-        prior = self._weights.layer_norm(name, channels)
-        scale, shift = fit_layer_norm(states[self._calibration], targets, prior=prior, eps=eps)
+        prior, _ = self._weights.layer_norm(name, channels)
+        scale, shift = fit_layer_norm(states[self._calibration], targets, prior_scale=prior, eps=eps)
         return layer_norm(states, (len(channels),), scale, shift, eps), {"weight": scale, "bias": shift}

@@ -29,7 +29,8 @@ def survivors(losses: Floats, *, share: float) -> list[int]:
     Returns:
         Positions of ceil(share * n) candidates.
     """
-    wanted = math.ceil(share * len(losses))
+    # 0.28 of 25 is 7.000000000000001 in binary.
+    wanted = math.ceil(round(share * len(losses), 9))
     chosen: list[int] = []
     left = np.arange(len(losses))
     while len(chosen) < wanted:

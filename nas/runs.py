@@ -7,9 +7,9 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -210,10 +210,7 @@ def load_run(store: Store, name: str) -> Run:
     with store.errors():
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
         settings = read_settings(study)
-        # Of an architecture that was promoted, the score of the highest fidelity stays.
-        scores: dict[str, Score] = {}
-        for settings_id in settings.score_settings_ids:
-            scores |= store.find_scores(settings_id)
+        by_fidelity = [store.find_scores(settings_id) for settings_id in settings.score_settings_ids]
         measurements = {}
         if settings.device is not None and settings.settings is not None:
             measurements = store.find_measurements(
@@ -221,19 +218,25 @@ def load_run(store: Store, name: str) -> Run:
                 settings=settings.settings,
                 reference_arch_id=reference_architecture(settings).arch_id,
             )
-        trials = tuple(
-            _read_trial(trial, settings, scores, measurements)
+        unscored = tuple(
+            _read_trial(trial, settings, measurements)
             for trial in study.get_trials(deepcopy=False)
             if NOTE_KEY in trial.user_attrs and read_note(trial).failure != INTERRUPTED
         )
         created = next((trial.datetime_start for trial in study.get_trials(deepcopy=False)), None)
+    level = _front_level(by_fidelity, unscored)
+    # Of an architecture that was promoted, the score of the front's fidelity; nobody has one above it.
+    scores: dict[str, Score] = {}
+    for known_scores in by_fidelity[: level + 1]:
+        scores |= known_scores
+    trials = tuple(replace(trial, score=scores.get(trial.architecture.arch_id)) for trial in unscored)
     return Run(
         name=name,
         space=settings.request.space,
         task=_shown_task(settings),
         objectives=settings.request.objectives,
         sampler=settings.request.sampler,
-        evaluator=_front_fidelity(settings, trials),
+        evaluator=settings.request.fidelities[level],
         seed=settings.request.seed,
         teacher=settings.request.teacher,
         created_at=created.astimezone().isoformat(timespec="seconds") if created else "?",
@@ -250,11 +253,15 @@ def _shown_task(settings: SearchSettings) -> str:
     return Path(request.task_dir).name if request.task_dir and not request.tasks else settings.task
 
 
-def _front_fidelity(settings: SearchSettings, trials: Sequence[Trial]) -> str:
-    """Return the highest fidelity that a candidate has reached: a front never mixes two."""
-    fidelities = settings.request.fidelities
-    reached = {trial.score.evaluator for trial in trials if trial.score and trial.role is Role.CANDIDATE}
-    return next((name for name in reversed(fidelities) if name in reached), fidelities[0])
+def _front_level(by_fidelity: Sequence[Mapping[str, Score]], trials: Sequence[Trial]) -> int:
+    """Return the place of the highest fidelity that a candidate has reached: a front never mixes two.
+
+    References are promoted first and always, so they say nothing of a front,
+    unless a run has nothing else.
+    """
+    candidates = {trial.architecture.arch_id for trial in trials if trial.role is Role.CANDIDATE}
+    wanted = candidates or {trial.architecture.arch_id for trial in trials}
+    return max((level for level, scores in enumerate(by_fidelity) if wanted & scores.keys()), default=0)
 
 
 def read_note(trial: optuna.trial.FrozenTrial) -> TrialNote:
@@ -270,7 +277,6 @@ def reference_architecture(settings: SearchSettings) -> Architecture:
 def _read_trial(
     trial: optuna.trial.FrozenTrial,
     settings: SearchSettings,
-    scores: dict[str, Score],
     measurements: dict[str, tuple[Measurement, ...]],
 ) -> Trial:
     note = read_note(trial)
@@ -281,7 +287,7 @@ def _read_trial(
         role=note.role,
         architecture=arch,
         cost=model_cost(arch, sequence_length=settings.request.sequence_length, num_labels=settings.num_labels),
-        score=scores.get(arch.arch_id),
+        score=None,
         measurements=_usable(measurements.get(arch.arch_id, ())),
         same_as=note.same_as,
         failure=note.failure,

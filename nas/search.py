@@ -257,8 +257,14 @@ class Search:
         return [
             replace(trial, score=scores[trial.architecture.arch_id])
             for trial in load_run(self._store, self._study.study_name).trials
-            if trial.state == TrialState.COMPLETE and trial.same_as is None and trial.architecture.arch_id in scores
+            if self._is_usable(trial) and trial.architecture.arch_id in scores
         ]
+
+    def _is_usable(self, trial: Trial) -> bool:
+        """Tell whether a trial is complete, the first of its architecture, and timed where the run times."""
+        # A measurement that another run on the store has taken up again has no blocks to show meanwhile.
+        is_timed = self._timing is None or bool(trial.measurements)
+        return trial.state == TrialState.COMPLETE and trial.same_as is None and is_timed
 
     def _measure(self, batch: list[_Proposal], timing: Timing) -> list[_Proposal]:
         start_s = time.monotonic()
@@ -341,8 +347,7 @@ class Search:
         complete = [
             trial
             for trial in run.trials
-            if trial.state == TrialState.COMPLETE
-            and trial.same_as is None
+            if self._is_usable(trial)
             and (not self._evaluators or (trial.score is not None and trial.score.evaluator == run.evaluator))
         ]
         if not complete:

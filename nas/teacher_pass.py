@@ -16,11 +16,12 @@ from torch.nn.functional import gelu, layer_norm
 
 from device_lab.files import write_atomically
 from nas.artifacts import pack, unpack
-from nas.errors import TrainingError
+from nas.errors import ArtifactError, TrainingError
 from nas.moments import Moments, moments_of
 from nas.packed import PackedSplits, attend, grouped_linear, pack_splits
 from nas.teacher import Teacher
 from nas.tokens import EncodedSplit
+from search_spaces.architecture import Architecture
 
 # Tokens in memory at once while moments are collected.
 TOKENS_PER_CHUNK = 16_384
@@ -189,14 +190,22 @@ def load_or_collect(path: Path, teacher: Teacher, split: EncodedSplit, *, device
         num_tokens = int(split.lengths.sum())
         write_atomically(path, pack(tensors, description=f"{teacher.teacher_id} {num_tokens}"))
     tensors, description = unpack(path.read_bytes(), source=path)
-    num_tokens = int(description.split()[1])
+    try:
+        return _moments_from(tensors, int(description.split()[1]), teacher.arch, device=device)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ArtifactError(f"{path}: not the statistics of a teacher of this release; delete the file") from error
+
+
+def _moments_from(
+    tensors: Mapping[str, Tensor], num_tokens: int, arch: Architecture, *, device: str
+) -> TeacherStatistics:
     return {
         (layer, name): Moments(
             num_tokens,
             tensors[f"{layer}.{name}.mean"].double().to(device),
             tensors[f"{layer}.{name}.scatter"].double().to(device),
         )
-        for layer in range(teacher.arch.num_hidden_layers)
+        for layer in range(arch.num_hidden_layers)
         for name in INPUTS
     }
 

@@ -121,7 +121,8 @@ def predict(network: nn.Module, split: EncodedSplit, *, device: str) -> Tensor:
     """
     network.to(device).eval()
     batches = ordered_batches(split.lengths, batch_size=PREDICTION_BATCH_SIZE)
-    with torch.inference_mode(), translate_out_of_memory("prediction"):
+    full_precision = torch.backends.cudnn.flags(allow_tf32=False)
+    with torch.inference_mode(), full_precision, translate_out_of_memory("prediction"):
         logits = torch.cat([forward(network, split.batch(rows).to(device)).float().cpu() for rows in batches])
     ordered = torch.empty_like(logits)
     ordered[torch.cat(batches)] = logits

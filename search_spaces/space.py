@@ -83,8 +83,8 @@ class Space:
     def dense_designs(self) -> tuple[Architecture, ...]:
         """Narrower and shallower dense networks of the space: good first guesses, since one group is fast for its MACs.
 
-        Narrow FFNs and few heads, alone and together, the smallest hidden size
-        and the least depth; those that the space does not have are left out.
+        Narrow FFNs, alone and with few heads, the smallest hidden size and the
+        least depth; those that the space does not have are left out.
         """
         full = self.answers_for(self.teacher)
         designs = []

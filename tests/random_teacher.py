@@ -59,6 +59,7 @@ class Projections:
 
     def __init__(self, teacher: Teacher, calibration: EncodedSplit, dev: EncodedSplit) -> None:
         self.teacher = teacher
+        self.calibration = calibration
         self.dev = dev
         self.statistics = collect_statistics(teacher, calibration, device="cpu")
         self.planner = ChannelPlanner(teacher, self.statistics)

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from device_lab.device import Device
 from device_lab.measurement import Precision
 from device_lab.statistics import PRECISIONS
@@ -100,6 +102,13 @@ class Workplace:
         return ArtifactFolder(self.runs_folder / ARTIFACTS_FOLDER)
 
 
+def _check_train_device(device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise SettingsError(f"--train-device {device}: must be cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("--train-device cuda: PyTorch finds no CUDA device here; leave the option out")
+
+
 def prepare_search(
     name: str,
     request: SearchRequest,
@@ -122,6 +131,7 @@ def prepare_search(
     """
     check_sampler(request.sampler)
     check_fidelities(request.fidelities)
+    _check_train_device(workplace.train_device)
     tasks = [load_requested_task(request, task) for task in request.tasks or (request.task,)]
     plan = teacher_plan(request.teacher)
     if len(tasks) > 1 and plan.recipe.num_steps == 0:

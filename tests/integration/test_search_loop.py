@@ -279,6 +279,27 @@ def test_promotion_goes_on_where_it_was_stopped_and_where_candidates_were_added(
     assert len(set(scored)) == len(scored) >= 2 + 6
 
 
+def test_references_stay_on_the_front_while_nobody_else_is_promoted(store: Store, tmp_path: Path) -> None:
+    evaluators = [FormulaEvaluator(), FormulaEvaluator(before=stop_after(2), name="distilled")]
+    with pytest.raises(KeyboardInterrupt):
+        make_search(store, tmp_path, evaluators=evaluators).run(6)
+
+    run = load_run(store, "run")
+
+    assert len(evaluators[1].scored) == 2
+    assert run.evaluator == "projected"
+    assert all(item.left_out is None for item in gather(run).evidence)
+
+
+def test_a_run_of_references_alone_compares_them(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, evaluators=two_fidelities()).run(2)
+
+    run = load_run(store, "run")
+
+    assert run.evaluator == "distilled"
+    assert [item.left_out for item in gather(run).evidence] == [None, None]
+
+
 def test_a_candidate_that_fails_at_the_next_fidelity_keeps_its_score(store: Store, tmp_path: Path) -> None:
     def fail(arch: Architecture) -> None:
         if arch != TEACHER and arch != squeezebert_rule(TEACHER):

@@ -7,22 +7,20 @@ from nas.calibration import calibration_sample
 from tests.random_teacher import random_split
 
 
-def test_a_sample_ends_at_its_tokens_and_is_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.calibration.CALIBRATION_TOKENS", 300)
+def test_a_sample_ends_at_its_tokens_and_is_the_seeds() -> None:
     split = random_split(500)
 
-    one, again, other = (calibration_sample(split, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (calibration_sample(split, seed=seed, num_tokens=300) for seed in (0, 0, 1))
 
     assert 280 <= int(one.lengths.sum()) <= 300
     assert torch.equal(one.input_ids, again.input_ids)
     assert not torch.equal(one.lengths, other.lengths[: len(one)])
 
 
-def test_long_sentences_are_drawn_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.calibration.CALIBRATION_TOKENS", 2_000)
+def test_long_sentences_are_drawn_more_often() -> None:
     split = random_split(5_000, max_length=30)
 
-    drawn = calibration_sample(split, seed=0)
+    drawn = calibration_sample(split, seed=0, num_tokens=2_000)
 
     # In proportion to length the mean becomes the mean square over the mean.
     lengths = split.lengths.double()
@@ -30,10 +28,9 @@ def test_long_sentences_are_drawn_more_often(monkeypatch: pytest.MonkeyPatch) ->
     assert float(drawn.lengths.double().mean()) == pytest.approx(expected, rel=0.15)
 
 
-def test_a_small_split_is_taken_whole_and_a_long_sentence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_split_is_taken_whole_and_a_long_sentence_alone() -> None:
     split = random_split(9)
 
     assert len(calibration_sample(split, seed=0)) == 9
 
-    monkeypatch.setattr("nas.calibration.CALIBRATION_TOKENS", 1)
-    assert len(calibration_sample(split, seed=0)) == 1
+    assert len(calibration_sample(split, seed=0, num_tokens=1)) == 1

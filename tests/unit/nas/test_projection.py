@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nas.channels import EQUAL_FIELDS, kept_layers, require_fits
-from nas.errors import SettingsError, TrainingError
+from nas.errors import ProjectionWarning, SettingsError, TrainingError
 from nas.teacher import Teacher
 from nas.training import predict
 from search_spaces.architecture import GROUP_POSITIONS, Architecture
@@ -141,6 +141,35 @@ def test_heads_and_channels_that_do_nothing_are_the_ones_that_go(teacher: Teache
     assert _error(idle, narrow, "sequential") < 1e-5
 
 
+def test_a_head_that_a_teacher_does_not_use_is_no_obstacle(teacher: Teacher) -> None:
+    state = {name: tensor.clone() for name, tensor in teacher.state.items()}
+    for layer in range(4):
+        state[f"layers.{layer}.post_attention.weight"][:, 8:16] = 0
+        state[f"layers.{layer}.value.weight"][8:16] = 0
+    pruned = Projections(replace(teacher, state=state), random_split(50), random_split(5, seed=1))
+
+    projected = pruned.sequential.project(_grouped(4))
+
+    assert all(torch.isfinite(tensor).all() for tensor in projected.values())
+
+
+def test_the_classifier_is_fitted_to_the_teachers_answers(projections: Projections) -> None:
+    arch = replace(SHAPE, hidden_size=16)
+    state, logits = projections.sequential.project_and_run(arch)
+    kept = projections.planner.hidden(16)
+    cut = {**state, "classifier.weight": projections.teacher.state["classifier.weight"][:, kept]}
+    cut["classifier.bias"] = projections.teacher.state["classifier.bias"]
+    packed = projections.trace.packed
+    wanted = projections.trace.logits[: packed.example_ends[0]]
+
+    fitted_error = (logits[: packed.example_ends[0]] - wanted).square().mean()
+
+    sample = projections.calibration
+    in_packed_order = predict(network_of(arch, cut), sample, device="cpu")[packed.examples[: packed.example_ends[0]]]
+    cut_error = (in_packed_order - wanted).square().mean()
+    assert fitted_error < cut_error
+
+
 def test_equal_first_layers_are_fitted_once_and_change_nothing(projections: Projections, teacher: Teacher) -> None:
     first = squeezebert_rule(SHAPE)
     second = replace(first, blocks=(*first.blocks[:3], SHAPE.blocks[3]))
@@ -179,7 +208,8 @@ def test_projected_weights_are_copies(projections: Projections, method: str) -> 
 def test_a_sample_of_one_sentence_stays_near_the_teachers_weights(teacher: Teacher) -> None:
     tiny = Projections(teacher, random_split(1), random_split(60, seed=1))
 
-    state = tiny.sequential.project(squeezebert_rule(SHAPE))
+    with pytest.warns(ProjectionWarning, match="classifier: its inputs do not determine a projection"):
+        state = tiny.sequential.project(squeezebert_rule(SHAPE))
 
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
 
