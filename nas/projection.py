@@ -24,7 +24,7 @@ from nas.channels import ChannelPlanner, LayerChannels, kept_layers, require_fit
 from nas.fitting import Linear, fit_blocks, fit_groups, fit_layer_norm
 from nas.moments import cross_scatter
 from nas.packed import attend
-from nas.pieces import GROUPS_FIELD, channels_of, embedding_state, head_state
+from nas.pieces import GROUPS_FIELD, channels_of, embedding_state, head_state, layer_norm_state
 from nas.teacher import Teacher
 from nas.teacher_pass import TeacherTrace, TeacherWeights
 from search_spaces.architecture import Architecture, Block
@@ -104,19 +104,17 @@ class SequentialProjector:
     def _embed(self, channels: Tensor) -> _Prefix:
         states = self._trace.packed.embeddings
         targets = self._weights.normalize(states[self._calibration], "embeddings.layer_norm")[:, channels]
-        hidden, state = self._normalize(states[:, channels], targets, "embeddings.layer_norm", channels)
-        return _Prefix(hidden=hidden, state={f"embeddings.layer_norm.{kind}": value for kind, value in state.items()})
+        hidden, norm = self._normalize(states[:, channels], targets, "embeddings.layer_norm", channels)
+        return _Prefix(hidden=hidden, state=layer_norm_state("embeddings.layer_norm", *norm))
 
     def _layer(self, hidden: Tensor, source: int, block: Block, hidden_size: int) -> _Prefix:
         """Fit the candidate's layer that stands for the teacher's ``source``, whose inputs are ``hidden`` (t, h)."""
         channels = self._planner.plan(source, block, hidden_size)
         weights, kept = self._weights, channels.hidden
-        layers: dict[str, Linear] = {}
         teacher_hidden = self._teacher_hidden(source)
-        fits = self._fit_readers(source, ("query", "key", "value"), block, channels, hidden, teacher_hidden)
-        layers |= fits
+        layers = self._fit_readers(source, ("query", "key", "value"), block, channels, hidden, teacher_hidden)
         contexts = attend(
-            *(layer(hidden) for layer in fits.values()),
+            *(layer(hidden) for layer in layers.values()),
             num_heads=block.num_attention_heads,
             buckets=self._trace.packed.buckets,
         )
@@ -142,8 +140,8 @@ class SequentialProjector:
             ffn_input + layers["output"](widened), teacher_result[:, kept], f"layers.{source}.output_layer_norm", kept
         )
         state = {name: tensor for position, layer in layers.items() for name, tensor in layer.state(position).items()}
-        state |= {f"post_attention_layer_norm.{kind}": value for kind, value in first_norm.items()}
-        state |= {f"output_layer_norm.{kind}": value for kind, value in second_norm.items()}
+        state |= layer_norm_state("post_attention_layer_norm", *first_norm)
+        state |= layer_norm_state("output_layer_norm", *second_norm)
         return _Prefix(hidden=result, state=state)
 
     @property
@@ -225,9 +223,9 @@ class SequentialProjector:
 
     def _normalize(
         self, states: Tensor, targets: Tensor, name: str, channels: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Normalise ``states`` (t, h) with a scale and shift fitted to ``targets``, and return these too."""
         eps = self._weights.arch.layer_norm_eps
         prior, _ = self._weights.layer_norm(name, channels)
         scale, shift = fit_layer_norm(states[self._calibration], targets, prior_scale=prior, eps=eps)
-        return layer_norm(states, (len(channels),), scale, shift, eps), {"weight": scale, "bias": shift}
+        return layer_norm(states, (len(channels),), scale, shift, eps), (scale, shift)
