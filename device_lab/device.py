@@ -11,6 +11,7 @@ from typing import Protocol
 
 from device_lab.measurement import Conditions, DeviceInfo, ModelFile
 from device_lab.runner.contract import RunnerOutput, RunRequest
+from device_lab.runner.profile import OperatorProfile
 
 
 class Device(Protocol):
@@ -43,6 +44,18 @@ class Device(Protocol):
             OutOfMemoryError: If the process was killed for memory.
             RunnerFailedError: If it exited with an error.
             RunnerOutputError: If it printed something that is not the contract.
+        """
+        ...
+
+
+class ProfilingDevice(Device, Protocol):
+    """A device whose runner can also tell the time of each operator."""
+
+    def profile(self, model: ModelFile, request: RunRequest) -> OperatorProfile:
+        """Start a fresh process that runs ``request.min_runs`` inferences and times every operator of them.
+
+        Raises:
+            DeviceLabError: As `Device.run` does.
         """
         ...
 

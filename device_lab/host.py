@@ -8,6 +8,7 @@ import platform
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from device_lab.errors import OutOfMemoryError, RunnerFailedError, RunnerTimeoutError
 from device_lab.measurement import UNREADABLE, Backend, Conditions, DeviceInfo, ModelFile
 from device_lab.runner.contract import RunnerOutput, RunRequest
+from device_lab.runner.profile import PROFILE_WORDS, OperatorProfile
 from device_lab.runtimes import Runtime
 
 # ONNX Runtime 1.32 starts a thread that collects and sends usage data; it would run beside what is timed.
@@ -49,7 +51,20 @@ class HostDevice:
             RunnerFailedError: If it exited with another error.
             RunnerOutputError: If it printed something that is not the contract.
         """
-        command = self._runtime.host_command(model, request)
+        return self._runtime.read(*self._execute(self._runtime.host_command(model, request), model, request))
+
+    def profile(self, model: ModelFile, request: RunRequest) -> OperatorProfile:
+        """Time every operator of ``request.min_runs`` inferences in a fresh process, which never outlives the call.
+
+        Raises:
+            DeviceLabError: As `run` does.
+        """
+        command = (*self._runtime.host_command(model, request), *PROFILE_WORDS)
+        stdout, _ = self._execute(command, model, request)
+        return OperatorProfile.from_stdout(stdout)
+
+    def _execute(self, command: Sequence[str], model: ModelFile, request: RunRequest) -> tuple[str, str]:
+        """Return what a command printed on standard output and on standard error."""
         environment = {**os.environ, **_QUIET, "PYTHONPATH": _python_path(os.environ.get("PYTHONPATH", ""))}
         # A session of its own: Ctrl-C reaches this process alone, which then ends the runner and all it started.
         process = subprocess.Popen(
@@ -76,7 +91,7 @@ class HostDevice:
                     process.wait()
         if process.returncode != 0:
             raise _failure(model, exit_code=process.returncode, stderr=stderr)
-        return self._runtime.read(stdout, stderr)
+        return stdout, stderr
 
 
 def timing_cores(num_threads: int) -> tuple[int, ...]:

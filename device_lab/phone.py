@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from device_lab.adb import LAB_FOLDER
-from device_lab.adb_command import parse_free_bytes
+from device_lab.adb_command import CommandResult, parse_free_bytes
 from device_lab.errors import (
     CommandTimeoutError,
     DeviceFullError,
@@ -30,6 +30,7 @@ from device_lab.held_phone import HeldPhone
 from device_lab.measurement import Backend, Conditions, ModelFile
 from device_lab.runner.bundle import Bundle
 from device_lab.runner.contract import RunnerOutput, RunRequest
+from device_lab.runner.profile import PROFILE_WORDS, OperatorProfile
 
 BUNDLES_FOLDER = LAB_FOLDER / "bundles"
 # An empty file for each model in the cache; its time is that of the model's last use.
@@ -101,11 +102,24 @@ class PhoneDevice:
             TransferError: If the model cannot be put on the phone.
             KeyboardInterrupt: If `stop` was called.
         """
+        result = self._execute(model, request)
+        return self._bundle.read(result.text, result.stderr.decode(errors="replace"))
+
+    def profile(self, model: ModelFile, request: RunRequest) -> OperatorProfile:
+        """Time every operator of ``request.min_runs`` inferences in a fresh process.
+
+        Raises:
+            DeviceLabError: As `run` does.
+            KeyboardInterrupt: If `stop` was called.
+        """
+        return OperatorProfile.from_stdout(self._execute(model, request, *PROFILE_WORDS).text)
+
+    def _execute(self, model: ModelFile, request: RunRequest, *more_words: str) -> CommandResult:
         if self._stopping.is_set():
             raise KeyboardInterrupt
         try:
             folder = self.prepare()
-            command = self._command(folder, self._put(model), model, request)
+            command = " ".join((self._command(folder, self._put(model), model, request), *more_words))
             result = self._held.run(command, timeout_s=request.timeout_s)
         except RemoteCommandError as error:
             raise _failure(model, error) from error
@@ -117,7 +131,7 @@ class PhoneDevice:
             if self._stopping.is_set():
                 raise KeyboardInterrupt from error
             raise DeviceLostError(serial=self.info.device_id, command=f"the runner on {model.path.name}") from error
-        return self._bundle.read(result.text, result.stderr.decode(errors="replace"))
+        return result
 
     def stop(self) -> None:
         """End the run another thread waits for, and refuse further ones: that thread gets a `KeyboardInterrupt`."""

@@ -6,7 +6,8 @@ them, `reports` turns them into pages. None of them computes anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from device_lab.measurement import DeviceInfo, Interval, Measurement, RunSettings
@@ -90,11 +91,42 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorCost:
+    """What the operators of one kind at one position of a network take together, per inference.
+
+    ``kind`` is the engine's name for them. ``position`` says what they are for
+    (``query``, ``FFN in``, ``attention``), and is "" where the engine does not tell.
+    """
+
+    kind: str
+    position: str
+    num_calls: float
+    time_ns: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """Where the time of one network goes on one device.
+
+    Taken over ``num_runs`` inferences in one process, with a clock read around
+    every operator: its times are no latency, and are compared with none.
+    """
+
+    device: DeviceInfo
+    settings: RunSettings
+    taken_at: str
+    num_runs: int
+    pocketbert_version: str
+    operators: tuple[OperatorCost, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A search run: its settings, where it was timed, and its trials by number.
 
     ``evaluator`` is the fidelity of the run's front: the highest that a
-    candidate has reached.
+    candidate has reached. ``profiles`` are those taken on ``device`` under
+    ``settings``, by ``arch_id``.
     """
 
     name: str
@@ -110,6 +142,7 @@ class Run:
     device: DeviceInfo | None
     settings: RunSettings | None
     trials: tuple[Trial, ...]
+    profiles: Mapping[str, ModelProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from device_lab.statistics import half_width
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
 from nas.errors import RunBusyError, SettingsError, StoreError
+from nas.profiles import find_profiles
 from nas.records import Objective, Role, Run, Score, Trial, TrialState
 from nas.store import Store
 from nas.tasks import Task, find_task_folder, load_task
@@ -211,13 +212,14 @@ def load_run(store: Store, name: str) -> Run:
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
         settings = read_settings(study)
         by_fidelity = [store.find_scores(settings_id) for settings_id in settings.score_settings_ids]
-        measurements = {}
+        measurements, profiles = {}, {}
         if settings.device is not None and settings.settings is not None:
             measurements = store.find_measurements(
                 device_id=settings.device.device_id,
                 settings=settings.settings,
                 reference_arch_id=reference_architecture(settings).arch_id,
             )
+            profiles = find_profiles(store, device_id=settings.device.device_id, settings=settings.settings)
         unscored = tuple(
             _read_trial(trial, settings, measurements)
             for trial in study.get_trials(deepcopy=False)
@@ -244,6 +246,7 @@ def load_run(store: Store, name: str) -> Run:
         device=settings.device,
         settings=settings.settings,
         trials=trials,
+        profiles=profiles,
     )
 
 

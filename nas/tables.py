@@ -54,3 +54,14 @@ qualifications = sa.Table(
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Index("nas_qualifications_subject", "device_id", "settings", "reference_arch_id"),
 )
+profiles = sa.Table(
+    "nas_profiles",
+    METADATA,
+    sa.Column("profile_id", sa.Integer, primary_key=True),
+    sa.Column("device_id", sa.String(128), nullable=False),
+    sa.Column("settings", sa.Text, nullable=False),
+    sa.Column("arch_id", sa.String(12), nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Index("nas_profiles_subject", "device_id", "settings", "arch_id"),
+)

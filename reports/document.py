@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from device_lab.measurement import Backend, Interval, Measurement, ProcessRun
 from device_lab.statistics import INTERVAL_FACTOR, LEVEL, MAX_REFERENCE_CHANGE
-from nas.records import Score
+from nas.records import ModelProfile, Score
 from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis
 from reports.evidence import Bench, Evidence
+from reports.profiles import profile_of
 from reports.resampling import NUM_RESAMPLES
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
         "duration_s": trial.duration_s,
         "score": _score(trial.score) if trial.score else None,
         "measurements": [_measurement(measurement) for measurement in shown_measurements(item)],
+        "profile": _profile(profile_of(analysis.run, trial.architecture.arch_id)),
     }
 
 
@@ -143,6 +145,17 @@ def _measurement(measurement: Measurement) -> dict[str, object]:
             }
             for block in measurement.blocks
         ],
+    }
+
+
+def _profile(profile: ModelProfile | None) -> dict[str, object] | None:
+    if profile is None:
+        return None
+    return _flat(profile) | {
+        "device": _flat(profile.device),
+        "settings": _flat(profile.settings),
+        "operators": [_flat(cost) for cost in profile.operators],
+        "is_latency": False,
     }
 
 

@@ -21,6 +21,7 @@ from reports.evidence import Evidence
 from reports.figures import fit_latency
 from reports.importances import importances
 from reports.pick import export_command
+from reports.profile_cards import ProfileCard, profile_cards
 from reports.published import relative_points
 from reports.tables import model_name
 from search_spaces.architecture import GROUP_POSITIONS, Block
@@ -47,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A front model: names and values of its facts, its layers, and the commands that bring its files."""
+    """A front model: names and values of its facts, its layers, its profile, and the commands that bring the rest."""
 
     number: int
     name: str
@@ -56,6 +57,7 @@ class Card:
     layers: tuple[tuple[str, Block], ...]
     commands: tuple[tuple[str, str], ...]
     is_open: bool
+    profile: ProfileCard | None
 
 
 def trial_columns(analysis: Analysis) -> tuple[str, ...]:
@@ -96,10 +98,14 @@ def _row(item: Evidence, analysis: Analysis, *, on_front: bool) -> Row:
 def cards(analysis: Analysis) -> tuple[Card, ...]:
     """Return a card for every model of the front, cheapest first."""
     chosen = {item.trial.number for item in (analysis.ship, analysis.knee) if item is not None}
-    return tuple(_card(item, analysis, is_open=item.trial.number in chosen) for item in analysis.front)
+    profiles = profile_cards(analysis)
+    return tuple(
+        _card(item, analysis, is_open=item.trial.number in chosen, profile=profiles.get(item.trial.number))
+        for item in analysis.front
+    )
 
 
-def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
+def _card(item: Evidence, analysis: Analysis, *, is_open: bool, profile: ProfileCard | None) -> Card:
     trial, arch = item.trial, item.trial.architecture
     percentiles = analysis.milliseconds.get(trial.number)
     facts = [(analysis.metric, text.percent(item.accuracy))]
@@ -118,6 +124,13 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
         ("hidden size", str(arch.hidden_size)),
         ("arch_id", arch.arch_id),
     ]
+    of_trial = f"{shlex.quote(analysis.run.name)} --trial {trial.number}"
+    commands = [
+        ("its files to ship", export_command(item, analysis)),
+        ("its architecture", f"nas show {of_trial} --json"),
+    ]
+    if profile is None and analysis.run.device is not None:
+        commands.append(("where its time goes, operator by operator", f"nas profile {of_trial}"))
     short = [text.percent(item.accuracy, with_bounds=False)] if item.accuracy else []
     short += [f"{text.ratio(item.ratio, with_bounds=False)}x latency"] if item.ratio else []
     return Card(
@@ -126,11 +139,9 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool) -> Card:
         summary=", ".join(short) or text.count(trial.cost.macs) + " MACs",
         facts=tuple(facts),
         layers=tuple(text.layer_ranges(arch)),
-        commands=(
-            ("its files to ship", export_command(item, analysis)),
-            ("its architecture", f"nas show {shlex.quote(analysis.run.name)} --trial {trial.number} --json"),
-        ),
+        commands=tuple(commands),
         is_open=is_open,
+        profile=profile,
     )
 
 

@@ -17,6 +17,7 @@ from reports.design_figures import coordinate_rows
 from reports.document import to_json
 from reports.drawings import FIGURE_NAMES, Drawing, drawings
 from reports.embedded import page_data
+from reports.profiles import CAVEAT
 from reports.published import published_table
 from reports.resampling import NUM_RESAMPLES
 from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
@@ -97,6 +98,7 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "front_header": front_header,
         "front_rows": front_rows,
         "cards": page.cards(analysis),
+        "profile_caveat": CAVEAT,
         "positions": GROUP_POSITIONS,
         "position_names": text.POSITION_NAMES,
         "short_names": text.SHORT_POSITION_NAMES,

@@ -1,16 +1,20 @@
-"""What a compiled runner prints with ``--mode profile``: the time of each operator.
+"""What a runner prints with ``--mode profile``: the time of each operator.
 
 A pass of its own, because reading the clock around every operator slows the model down.
+The runner of LiteRT has none.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from device_lab.errors import RunnerOutputError
 from device_lab.runner.contract import CONTRACT_VERSION
+
+PROFILE_WORDS = ("--mode", "profile")
+"""What follows the arguments of a run to have it profiled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,10 @@ class OperatorProfile:
     num_runs: int
     operators: tuple[OperatorTime, ...]
 
+    def to_json(self) -> str:
+        """Return the one line a runner prints."""
+        return json.dumps({"contract": CONTRACT_VERSION, **asdict(self)})
+
     @classmethod
     def from_stdout(cls, text: str) -> Self:
         """Read the last line of a runner's standard output.
@@ -49,7 +57,11 @@ class OperatorProfile:
             version = document.pop("contract")
             if version != CONTRACT_VERSION:
                 raise RunnerOutputError(f"runner speaks contract {version!r}, this release reads {CONTRACT_VERSION}")
-            document["operators"] = tuple(OperatorTime(**operator) for operator in document["operators"])
-            return cls(**document)
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            document["operators"] = tuple(_read_operator(**operator) for operator in document["operators"])
+            return cls(**(document | {"num_runs": int(document["num_runs"])}))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise RunnerOutputError(f"runner printed {line[:120]!r} instead of its profile") from error
+
+
+def _read_operator(*, name: str, type: str, num_calls: Any, total_ns: Any) -> OperatorTime:
+    return OperatorTime(name=str(name), type=str(type), num_calls=int(num_calls), total_ns=max(0, int(total_ns)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from device_lab.device import Device
+from device_lab.device import Device, ProfilingDevice
 from device_lab.measurement import Precision
 from device_lab.statistics import PRECISIONS
 from nas.accuracy import Evaluator, ScoringContext, check_fidelities, make_evaluator
@@ -38,7 +38,7 @@ from search_spaces.space import make_space
 
 
 @contextmanager
-def open_device(request: SearchRequest, *, runner: Path | None = None) -> Iterator[Device]:
+def open_device(request: SearchRequest, *, runner: Path | None = None) -> Iterator[ProfilingDevice]:
     """Open the device of a run with its runtime or a program of the user's own, for as long as the block runs.
 
     Raises:

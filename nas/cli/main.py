@@ -25,6 +25,7 @@ from nas.cli.measure import measure
 from nas.cli.options import Verb
 from nas.cli.pick import pick
 from nas.cli.predict import predict
+from nas.cli.profile import profile
 from nas.cli.qualify import qualify
 from nas.cli.quickstart import quickstart
 from nas.cli.report import report
@@ -63,6 +64,7 @@ for verb in (
     compare,
     gate,
     measure,
+    profile,
     qualify,
     reproduce,
     cost,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_lab.conditions import gate
-from device_lab.device import Device
+from device_lab.device import ProfilingDevice
 from device_lab.devices import AttachedPhone, find_phone, list_phones
 from device_lab.errors import DeviceNotFoundError, DeviceUnfitError
 from device_lab.held_phone import HeldPhone, hold_phone
@@ -36,7 +36,7 @@ _WAIT_STEP_S = 15.0
 _building = threading.Lock()
 
 Tell = Callable[[str], None]
-Opener = Callable[[Tell], AbstractContextManager[Device]]
+Opener = Callable[[Tell], AbstractContextManager[ProfilingDevice]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +144,14 @@ def _opener(phone: AttachedPhone, choice: DeviceChoice, *, stop: StopSignal) -> 
 
 
 @contextmanager
-def _opened(device: Device) -> Iterator[Device]:
+def _opened(device: ProfilingDevice) -> Iterator[ProfilingDevice]:
     yield device
 
 
 @contextmanager
-def _open_phone(phone: AttachedPhone, choice: DeviceChoice, *, stop: StopSignal, tell: Tell) -> Iterator[Device]:
+def _open_phone(
+    phone: AttachedPhone, choice: DeviceChoice, *, stop: StopSignal, tell: Tell
+) -> Iterator[ProfilingDevice]:
     if phone.problem is not None:
         raise phone.problem
     abi = "?" if phone.info is None else phone.info.abi
