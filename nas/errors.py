@@ -16,7 +16,7 @@ NasError
 │   └── RunBusyError        another process works on the same run
 └── SettingsError           settings that contradict each other or the run's own
 
-A `ProjectionWarning` stops nothing.
+A `ProjectionWarning` and a `StoreWarning` stop nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class TeacherError(NasError):
 
 class ProjectionWarning(UserWarning):
     """The data does not determine a projection; what stands in its place is said."""
+
+
+class StoreWarning(UserWarning):
+    """Something about the store is not as it should be; what to do is said."""
 
 
 class TokenizerError(NasError):
@@ -89,6 +93,10 @@ class UnknownEvaluatorError(NasError):
     def __init__(self, *, name: str, known: Iterable[str]) -> None:
         super().__init__(f"unknown evaluator {name!r} (known: {', '.join(known)})")
         self.name = name
+
+
+class PredictionError(NasError):
+    """Measurements do not suffice to predict latencies from."""
 
 
 class StoreError(NasError):

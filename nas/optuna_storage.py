@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 
-from nas.errors import MissingExtraError
+from nas.store_engine import insert_new, missing_driver, reconnect_patiently, transact, without_password
 
 # Optuna's own table, as far as we write it.
 _trial_params = sa.table(
@@ -29,22 +27,38 @@ class OptunaStorage(RDBStorage):
     Optuna writes each parameter in a transaction of its own. A 12-layer space
     with free widths and groups has about a hundred, which would cost more than
     drawing them.
+
+    Args:
+        url: Where the store is.
+        makes_tables: Make Optuna's tables where they are missing. Two processes
+            that do so at once disturb each other, so `nas.store_schema` lets one at a time.
+        checks_tables: Refuse tables of another version of Optuna.
+
+    Raises:
+        MissingExtraError: If the driver of the database is not installed.
+        RuntimeError: If the tables are those of another version of Optuna.
     """
 
-    def __init__(self, url: str) -> None:
-        kwargs: dict[str, Any] = {"pool_pre_ping": True}
-        if url.startswith("sqlite"):
-            kwargs = {"connect_args": {"timeout": 60}}
-            _make_folder(url)
+    def __init__(self, url: sa.URL, *, makes_tables: bool = False, checks_tables: bool = True) -> None:
+        bare, arguments = without_password(url)
+        # Optuna fills in a template, and keeps what it is given.
+        template = bare.render_as_string().replace("{", "{{").replace("}", "}}")
         try:
-            super().__init__(url, engine_kwargs=kwargs)
+            super().__init__(
+                template,
+                engine_kwargs=arguments,
+                skip_table_creation=not makes_tables,
+                skip_compatibility_check=not checks_tables,
+            )
         except ImportError as error:
-            raise MissingExtraError(feature=f"a store at {sa.make_url(url).drivername}://", extra="postgres") from error
+            raise missing_driver(url) from error
+        reconnect_patiently(self.engine, url)
         self._held: dict[int, list[dict[str, object]]] | None = None
-        if url.startswith("sqlite"):
-            # Optuna connects before a listener can be set; start the connections again with it.
-            sa.event.listen(self.engine, "connect", _set_pragmas)
-            self.engine.dispose()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.remove_session()
+        self.engine.dispose()
 
     @contextmanager
     def one_write_per_trial(self) -> Iterator[None]:
@@ -54,8 +68,7 @@ class OptunaStorage(RDBStorage):
             yield
             rows = [row for rows in self._held.values() for row in rows]
             if rows:
-                with self.engine.begin() as connection:
-                    connection.execute(sa.insert(_trial_params), rows)
+                transact(self.engine, lambda connection: insert_new(connection, _trial_params, rows))
         finally:
             self._held = None
 
@@ -78,15 +91,3 @@ class OptunaStorage(RDBStorage):
                 "distribution_json": distribution_to_json(distribution),
             }
         )
-
-
-def _make_folder(url: str) -> None:
-    database = sa.make_url(url).database
-    if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-
-
-def _set_pragmas(connection: Any, _record: object) -> None:
-    # Write-ahead logging survives a killed process at any point and needs no disk flush per commit.
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")

@@ -8,25 +8,27 @@ every raw sample. Nothing is scored or measured twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from device_lab.measurement import Block, Measurement, Reason, RunSettings
 from device_lab.statistics import decide
 from nas import tables
 from nas.documents import from_document, to_document
 from nas.errors import StoreError
-from nas.optuna_storage import OptunaStorage
 from nas.records import Score
+from nas.store_engine import insert_new, transact
+from nas.store_errors import store_errors
+from nas.store_schema import open_storage
+from nas.store_url import parse_store_url
 
-SCHEMA_VERSION = 1
+T = TypeVar("T")
 
 _MOMENTARY_REASONS = (Reason.BUDGET, Reason.DISCONNECTED, Reason.THERMAL)
 _RUN_PARTS = ("reference_before", "candidate", "reference_after")
@@ -35,36 +37,24 @@ _RUN_PARTS = ("reference_before", "candidate", "reference_after")
 class Store:
     """One database with Optuna's tables and ours.
 
+    Args:
+        url: ``sqlite:///PATH`` or ``postgresql+psycopg://USER@HOST/DATABASE``.
+
     Raises:
         StoreError: If the database cannot be opened, is not a store, or was
-            written by a newer release.
+            written by another release.
+        MissingExtraError: If the driver of the database is not installed.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        with self.errors():
-            self.optuna_storage = OptunaStorage(url)
-            self._engine = self.optuna_storage.engine
-            _create_tables(self._engine)
-            with self._engine.begin() as connection:
-                version = connection.execute(sa.select(tables.schema.c.version)).scalar()
-                if version is None:
-                    _insert_new(connection, tables.schema, [{"version": SCHEMA_VERSION}])
-        if version not in (None, SCHEMA_VERSION):
-            raise StoreError(
-                f"store {self._name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
-                "use the release that wrote it"
-            )
-
-    @property
-    def _name(self) -> str:
-        # The rendered URL hides a password.
-        return sa.make_url(self.url).render_as_string()
+        self._place = parse_store_url(url)
+        self.optuna_storage = open_storage(self._place)
+        self._engine = self.optuna_storage.engine
 
     def close(self) -> None:
         """Close all connections."""
-        self.optuna_storage.remove_session()
-        self._engine.dispose()
+        self.optuna_storage.close()
 
     def run_names(self) -> list[str]:
         """Return the names of the runs in the store, in order of creation."""
@@ -74,15 +64,13 @@ class Store:
     def find_score(self, settings_id: str, arch_id: str) -> Score | None:
         """Return the score of an architecture under evaluator settings, if there is one."""
         query = sa.select(tables.scores.c.document).filter_by(settings_id=settings_id, arch_id=arch_id)
-        with self.connection() as connection:
-            document = connection.execute(query).scalar()
+        document = self.transaction(lambda connection: connection.execute(query).scalar())
         return None if document is None else from_document(Score, json.loads(document))
 
     def find_scores(self, settings_id: str) -> dict[str, Score]:
         """Return all scores under evaluator settings, by ``arch_id``."""
         query = sa.select(tables.scores.c.arch_id, tables.scores.c.document).filter_by(settings_id=settings_id)
-        with self.connection() as connection:
-            rows = connection.execute(query).all()
+        rows = self.transaction(lambda connection: connection.execute(query).all())
         return {row.arch_id: from_document(Score, json.loads(row.document)) for row in rows}
 
     def save_score(self, score: Score, *, settings_id: str, arch_id: str) -> None:
@@ -93,8 +81,7 @@ class Store:
             "document": json.dumps(to_document(score)),
             "created_at": now(),
         }
-        with self.connection() as connection:
-            _insert_new(connection, tables.scores, [row])
+        self.transaction(lambda connection: insert_new(connection, tables.scores, [row]))
 
     def find_measurements(
         self, *, device_id: str, settings: RunSettings, reference_arch_id: str
@@ -108,10 +95,13 @@ class Store:
             device_id=device_id, settings=settings_key(settings), reference_arch_id=reference_arch_id
         )
         query = query.where(tables.measurements.c.document.is_not(None)).order_by(tables.measurements.c.measurement_id)
-        found: dict[str, list[Measurement]] = {}
-        with self.connection() as connection:
+
+        def read(connection: sa.Connection) -> tuple[Sequence[Any], dict[int, list[dict[str, Any]]]]:
             rows = connection.execute(query).all()
-            blocks = self._read_blocks(connection, [row.measurement_id for row in rows])
+            return rows, self._read_blocks(connection, [row.measurement_id for row in rows])
+
+        rows, blocks = self.transaction(read)
+        found: dict[str, list[Measurement]] = {}
         for row in rows:
             document = json.loads(row.document) | {"blocks": blocks[row.measurement_id]}
             found.setdefault(row.arch_id, []).append(from_document(Measurement, document))
@@ -136,7 +126,8 @@ class Store:
             "precision": precision,
         }
         newest = sa.select(tables.measurements).filter_by(**subject).order_by(sa.desc("measurement_id")).limit(1)
-        with self.connection() as connection:
+
+        def begin(connection: sa.Connection) -> tuple[int, tuple[Block, ...]]:
             row = connection.execute(newest).first()
             if row is not None:
                 documents = self._read_blocks(connection, [row.measurement_id])[row.measurement_id]
@@ -146,27 +137,38 @@ class Store:
             result = connection.execute(sa.insert(tables.measurements).values(**subject, created_at=now()))
             return int((result.inserted_primary_key or (0,))[0]), ()
 
+        return self.transaction(begin)
+
     def save_block(self, measurement_id: int, block: Block) -> None:
-        """Keep one finished block with all its samples, in one transaction."""
-        with self.connection() as connection:
+        """Keep one finished block with all its samples, in one transaction.
+
+        Raises:
+            StoreError: If the measurement has another block of this number: two processes work on it.
+        """
+        runs = [getattr(block, part) for part in _RUN_PARTS]
+        row = {"measurement_id": measurement_id, "index": block.index}
+        parts = {part: run.run_id for part, run in zip(_RUN_PARTS, runs, strict=True)}
+        query = sa.select(*(tables.blocks.c[part] for part in _RUN_PARTS)).filter_by(**row)
+
+        def save(connection: sa.Connection) -> tuple[str, ...]:
             # Candidates of one session share the references between them, so some runs are there already.
-            runs = (getattr(block, part) for part in _RUN_PARTS)
-            rows = [{"run_id": run.run_id, "document": json.dumps(to_document(run))} for run in runs]
-            _insert_new(connection, tables.process_runs, rows)
-            connection.execute(
-                sa.insert(tables.blocks).values(
-                    measurement_id=measurement_id,
-                    index=block.index,
-                    **{part: getattr(block, part).run_id for part in _RUN_PARTS},
-                )
+            documents = [{"run_id": run.run_id, "document": json.dumps(to_document(run))} for run in runs]
+            insert_new(connection, tables.process_runs, documents)
+            insert_new(connection, tables.blocks, [row | parts])
+            return tuple(connection.execute(query).one())
+
+        if self.transaction(save) != tuple(parts.values()):
+            raise StoreError(
+                f"block {block.index} of measurement {measurement_id} is there with other runs: another process "
+                "measures the same; end one of the two"
             )
 
     def finish_measurement(self, measurement_id: int, measurement: Measurement) -> None:
         """Keep the verdict of a measurement whose blocks are saved."""
         document = to_document(measurement)
         del document["blocks"]
-        with self.connection() as connection:
-            _set_document(connection, measurement_id, json.dumps(document))
+        text = json.dumps(document)
+        self.transaction(lambda connection: _set_document(connection, measurement_id, text))
 
     def _read_blocks(
         self, connection: sa.Connection, measurement_ids: Sequence[int]
@@ -183,6 +185,15 @@ class Store:
             documents[block.measurement_id].append({"index": block.index} | parts)
         return documents
 
+    def transaction(self, work: Callable[[sa.Connection], T]) -> T:
+        """Return what ``work`` gives in a transaction of its own; see `nas.store_engine.transact`.
+
+        Raises:
+            StoreError: If the database cannot be read or written.
+        """
+        with self.errors():
+            return transact(self._engine, work)
+
     @contextmanager
     def connection(self) -> Iterator[sa.Connection]:
         """Give a connection in a transaction, which ends with the block.
@@ -196,14 +207,8 @@ class Store:
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn the database's own errors inside the block into `StoreError`."""
-        try:
+        with store_errors(self._place):
             yield
-        except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            cause = getattr(error, "orig", None) or error.__cause__ or error
-            reason = str(cause).strip().splitlines()[0]
-            raise StoreError(
-                f"store {self._name} cannot be used: {reason}; check the path, its permissions and the free disk space"
-            ) from error
 
 
 def sqlite_url(path: Path) -> str:
@@ -222,19 +227,6 @@ def settings_key(settings: RunSettings) -> str:
     return json.dumps(to_document(settings), sort_keys=True)
 
 
-def _create_tables(engine: sa.Engine) -> None:
-    """Make the tables that are missing; another process that opens the same new store may be faster with some."""
-    num_tries = 1 + len(tables.METADATA.tables)
-    for attempt in range(num_tries):
-        try:
-            tables.METADATA.create_all(engine)
-        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
-            if "already exists" not in str(error) or attempt == num_tries - 1:
-                raise
-        else:
-            break
-
-
 def _may_go_on(document: str, blocks: list[dict[str, Any]]) -> bool:
     return is_unfinished(from_document(Measurement, json.loads(document) | {"blocks": blocks}))
 
@@ -242,14 +234,6 @@ def _may_go_on(document: str, blocks: list[dict[str, Any]]) -> bool:
 def _set_document(connection: sa.Connection, measurement_id: int, document: str | None) -> None:
     of_this = tables.measurements.c.measurement_id == measurement_id
     connection.execute(sa.update(tables.measurements).where(of_this).values(document=document))
-
-
-def _insert_new(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    """Insert rows; one whose key is there already stays as it is, whoever wrote it."""
-    if connection.dialect.name == "sqlite":
-        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
-    else:
-        connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
 
 
 def now() -> str:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
+
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+
+
+def _key() -> sa.Column[str]:
+    """Return the column that names a row in every store it is copied to; its number is its own store's."""
+    return sa.Column("key", sa.String(32), nullable=False, index=True, unique=True, default=lambda: uuid.uuid4().hex)
+
+
 schema = sa.Table("nas_schema", METADATA, sa.Column("version", sa.Integer, primary_key=True))
 scores = sa.Table(
     "nas_scores",
@@ -24,8 +33,9 @@ measurements = sa.Table(
     "nas_measurements",
     METADATA,
     sa.Column("measurement_id", sa.Integer, primary_key=True),
+    _key(),
     sa.Column("device_id", sa.String(128), nullable=False),
-    sa.Column("settings", sa.String(255), nullable=False),
+    sa.Column("settings", sa.Text, nullable=False),
     sa.Column("arch_id", sa.String(12), nullable=False),
     sa.Column("reference_arch_id", sa.String(12), nullable=False),
     sa.Column("precision", sa.String(16), nullable=False),
@@ -47,8 +57,9 @@ qualifications = sa.Table(
     "nas_qualifications",
     METADATA,
     sa.Column("qualification_id", sa.Integer, primary_key=True),
+    _key(),
     sa.Column("device_id", sa.String(128), nullable=False),
-    sa.Column("settings", sa.String(255), nullable=False),
+    sa.Column("settings", sa.Text, nullable=False),
     sa.Column("reference_arch_id", sa.String(12), nullable=False),
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
@@ -58,10 +69,22 @@ profiles = sa.Table(
     "nas_profiles",
     METADATA,
     sa.Column("profile_id", sa.Integer, primary_key=True),
+    _key(),
     sa.Column("device_id", sa.String(128), nullable=False),
     sa.Column("settings", sa.Text, nullable=False),
     sa.Column("arch_id", sa.String(12), nullable=False),
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),
     sa.Index("nas_profiles_subject", "device_id", "settings", "arch_id"),
+)
+# Who works on what: a row whose holder has not renewed its lease by ``expires_at_s`` is anybody's.
+claims = sa.Table(
+    "nas_claims",
+    METADATA,
+    sa.Column("subject", sa.String(255), primary_key=True),
+    # Empty while nobody holds it; the count of deaths stays.
+    sa.Column("holder", sa.String(64)),
+    # Seconds since 1970 by the clock of the database, the one clock all workers share.
+    sa.Column("expires_at_s", sa.Double, nullable=False),
+    sa.Column("num_deaths", sa.Integer, nullable=False),
 )

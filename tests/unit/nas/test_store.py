@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import sqlite3
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.distributions import IntDistribution
 
 from device_lab.measurement import (
@@ -40,8 +41,18 @@ SCORE = Score(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(sqlite_url(tmp_path / "folder" / "store.db"))
+def store(store_url: str) -> Iterator[Store]:
+    opened = Store(store_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def again(store: Store) -> Iterator[Store]:
+    """The same store, as another process opens it."""
+    opened = Store(store.url)
+    yield opened
+    opened.close()
 
 
 def process_run(number: int) -> ProcessRun:
@@ -98,10 +109,10 @@ def keep(store: Store, finished: Measurement) -> None:
     store.finish_measurement(measurement_id, finished)
 
 
-def test_a_measurement_comes_back_with_every_sample(store: Store) -> None:
+def test_a_measurement_comes_back_with_every_sample(store: Store, again: Store) -> None:
     keep(store, measurement())
 
-    found = Store(store.url).find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="rule")
+    found = again.find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="rule")
 
     assert found == {"arch": (measurement(),)}
 
@@ -115,15 +126,15 @@ def test_measurements_come_from_coarse_to_fine(store: Store) -> None:
     assert [each.precision.name for each in found["arch"]] == ["coarse", "normal"]
 
 
-def test_an_interrupted_measurement_goes_on_with_its_blocks(store: Store) -> None:
+def test_an_interrupted_measurement_goes_on_with_its_blocks(store: Store, again: Store) -> None:
     measurement_id, none_yet = begin(store)
     for block in blocks(2):
         store.save_block(measurement_id, block)
 
-    again, kept = begin(Store(store.url))
+    same_id, kept = begin(again)
 
     assert none_yet == ()
-    assert (again, kept) == (measurement_id, blocks(2))
+    assert (same_id, kept) == (measurement_id, blocks(2))
     assert store.find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="rule") == {}
 
 
@@ -147,7 +158,7 @@ def test_the_first_score_of_an_architecture_stays(store: Store) -> None:
     assert store.find_score("other", "arch") is None
 
 
-def test_all_parameters_of_a_trial_are_written_together(store: Store) -> None:
+def test_all_parameters_of_a_trial_are_written_together(store: Store, again: Store) -> None:
     study = optuna.create_study(storage=store.optuna_storage, study_name="s", directions=["minimize", "maximize"])
     names = [f"layer{i}" for i in range(50)]
 
@@ -155,9 +166,8 @@ def test_all_parameters_of_a_trial_are_written_together(store: Store) -> None:
         trial = study.ask()
         for i, name in enumerate(names):
             trial.suggest_int(name, 0, 50 + i)
-        other = Store(store.url)
-        seen_inside = optuna.load_study(study_name="s", storage=other.optuna_storage).get_trials()[0].params
-    seen_after = optuna.load_study(study_name="s", storage=Store(store.url).optuna_storage).get_trials()[0]
+        seen_inside = optuna.load_study(study_name="s", storage=again.optuna_storage).get_trials()[0].params
+    seen_after = optuna.load_study(study_name="s", storage=again.optuna_storage).get_trials()[0]
 
     assert seen_inside == {}
     assert seen_after.params == trial.params
@@ -173,19 +183,17 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         Store(sqlite_url(path))
 
 
-def test_a_store_of_a_newer_release_is_refused(store: Store, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "folder" / "store.db") as connection:
-        connection.execute("UPDATE nas_schema SET version = 99")
-    connection.close()
+def test_a_store_of_a_newer_release_is_refused(store: Store) -> None:
+    store.transaction(lambda connection: connection.execute(sa.text("UPDATE nas_schema SET version = 99")))
 
-    with pytest.raises(StoreError, match="has schema version 99, this release reads 1"):
+    with pytest.raises(StoreError, match="has schema version 99, this release reads 2; use the release that wrote it"):
         Store(store.url)
 
 
-def test_a_full_disk_is_an_error_of_ours_and_loses_nothing(store: Store, tmp_path: Path) -> None:
-    store.save_score(SCORE, settings_id="settings", arch_id="arch")
-    path = tmp_path / "folder" / "store.db"
-    limited = Store(store.url)
+def test_a_full_disk_is_an_error_of_ours_and_loses_nothing(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "store.db")
+    limited = Store(url)
+    limited.save_score(SCORE, settings_id="settings", arch_id="arch")
     with limited.optuna_storage.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
@@ -197,8 +205,8 @@ def test_a_full_disk_is_an_error_of_ours_and_loses_nothing(store: Store, tmp_pat
     with pytest.raises(StoreError, match=r"database or disk is full.*free disk space"):
         fill()
 
-    assert path.exists()
-    assert Store(store.url).find_score("settings", "arch") == SCORE
+    limited.close()
+    assert Store(url).find_score("settings", "arch") == SCORE
 
 
 def test_two_processes_worth_of_writers_do_not_lose_a_block(store: Store) -> None:
@@ -212,6 +220,8 @@ def test_two_processes_worth_of_writers_do_not_lose_a_block(store: Store) -> Non
                 own.save_block(measurement_id, block)
         except StoreError as error:
             errors.append(error)
+        finally:
+            own.close()
 
     everything = blocks(24)
     threads = [threading.Thread(target=write, args=(everything[i::3],)) for i in range(3)]
@@ -223,3 +233,15 @@ def test_two_processes_worth_of_writers_do_not_lose_a_block(store: Store) -> Non
     _, kept = begin(store)
     assert errors == []
     assert kept == everything
+
+
+def test_a_block_is_saved_twice_without_harm_and_never_replaced(store: Store) -> None:
+    measurement_id, _ = begin(store)
+    first, second = blocks(2)
+    for _ in range(2):
+        store.save_block(measurement_id, first)
+
+    with pytest.raises(StoreError, match=r"block 0 of measurement \d+ is there with other runs: another process"):
+        store.save_block(measurement_id, replace(second, index=0))
+
+    assert begin(store)[1] == (first,)
