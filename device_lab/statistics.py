@@ -30,6 +30,8 @@ INTERVAL_FACTOR = 1.20
 MAX_REFERENCE_CHANGE = 0.05
 MAX_DEVIATIONS = 4.0
 _NOISY_SHARE = 0.25
+# Resample-by-sample weights held at once, 8 bytes each: as many as a core has fast memory for.
+_MAX_WEIGHTS = 50_000
 
 PRECISIONS = MappingProxyType(
     {
@@ -133,6 +135,7 @@ def percentiles_ms(
 
     Every process weighs the same, however many inferences it timed. Inferences
     of one process are not independent, so processes are drawn, never samples.
+    Without resamples the bounds are the estimates.
     Only for processes that printed `has_samples`.
 
     Raises:
@@ -146,9 +149,12 @@ def percentiles_ms(
     owners = np.repeat(np.arange(len(runs)), sizes)[order]
     samples_ms = samples_ms[order]
     draws = generator.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=num_resamples)
-    observed = _weighted_quantiles(samples_ms, (1 / sizes)[owners])
-    resampled = np.array([_weighted_quantiles(samples_ms, (counts / sizes)[owners]) for counts in draws])
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    (observed,) = _weighted_quantiles(samples_ms, (1 / sizes)[np.newaxis, owners])
+    low, high = observed, observed
+    if num_resamples:
+        slices = np.array_split(draws / sizes, 1 + num_resamples * len(owners) // _MAX_WEIGHTS)
+        resampled = np.concatenate([_weighted_quantiles(samples_ms, each[:, owners]) for each in slices])
+        low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     p50, p90, p99 = (
         Interval(
             estimate=float(estimate), low=float(min(bottom, estimate)), high=float(max(top, estimate)), level=LEVEL
@@ -210,9 +216,10 @@ def _half_width(log_ratios: Sequence[float]) -> float:
 
 
 def _weighted_quantiles(sorted_values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the smallest values below or at which 50, 90 and 99 % of the weight lie."""
-    cumulative = np.cumsum(weights)
+    """Return the smallest values below or at which 50, 90 and 99 % of each row of ``weights`` (r, n) lie, as (r, 3)."""
+    cumulative = np.cumsum(weights, axis=1)
     # The slack keeps a share that is exact in theory from being missed by a rounding of the sum.
-    targets = np.array([0.50, 0.90, 0.99]) * cumulative[-1] * (1 - 1e-12)
-    quantiles: NDArray[np.float64] = sorted_values[np.searchsorted(cumulative, targets)]
+    targets = cumulative[:, -1:] * (1 - 1e-12) * np.array([0.50, 0.90, 0.99])
+    positions = [np.searchsorted(row, target) for row, target in zip(cumulative, targets, strict=True)]
+    quantiles: NDArray[np.float64] = sorted_values[np.array(positions)]
     return quantiles

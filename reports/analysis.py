@@ -142,7 +142,7 @@ def _milliseconds(gathered: Gathered, precise: set[int], generator: np.random.Ge
     for item in gathered.evidence:
         runs = _timed_runs(item, gathered)
         if runs:
-            num_resamples = 1000 if item.trial.number in precise else 1
+            num_resamples = 1000 if item.trial.number in precise else 0
             milliseconds[item.trial.number] = percentiles_ms(runs, generator=generator, num_resamples=num_resamples)
     return milliseconds
 
