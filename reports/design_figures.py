@@ -103,7 +103,7 @@ def coordinates_of(analysis: Analysis) -> list[Coordinate]:
     """Return the upright lines of `parallel_figure`, sizes first, results last; a size all have alike is left out."""
     compared = analysis.compared
     described = [features(item.trial.architecture) for item in compared]
-    groups = [[value for name, value in each.items() if name.startswith("groups")] for each in described]
+    groups = np.array([[value for name, value in each.items() if name.startswith("groups")] for each in described])
     columns = [
         (name, np.array([each[key] for each in described]))
         for key, name in (
@@ -113,7 +113,7 @@ def coordinates_of(analysis: Analysis) -> list[Coordinate]:
             ("FFN width", "FFN\nwidth"),
         )
     ]
-    columns.append(("groups\n(mean)", np.exp(np.log(np.array(groups)).mean(axis=1))))
+    columns.append(("groups\n(mean)", np.exp(np.log(groups).mean(axis=1))))
     found = [
         Coordinate(name=name, values=values, texts=(f"{values.min().round(2):g}", f"{values.max().round(2):g}"))
         for name, values in columns

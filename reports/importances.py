@@ -5,6 +5,7 @@ Shapes: n = compared trials, f = features, r = resamples.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +45,14 @@ def features(arch: Architecture) -> dict[str, float]:
     sizes = {
         "layers": float(arch.num_hidden_layers),
         "hidden size": float(arch.hidden_size),
-        "heads": float(np.mean([block.num_attention_heads for block in blocks])),
-        "FFN width": float(np.mean([block.intermediate_size for block in blocks])),
+        "heads": sum(block.num_attention_heads for block in blocks) / len(blocks),
+        "FFN width": sum(block.intermediate_size for block in blocks) / len(blocks),
     }
+    # Rounded, so that the same counts in another order or depth tie, as their ranks have to.
     groups = {
-        f"groups, {POSITION_NAMES[name]}": float(np.exp(np.mean([np.log(getattr(block, name)) for block in blocks])))
+        f"groups, {POSITION_NAMES[name]}": round(
+            math.prod(getattr(block, name) for block in blocks) ** (1 / len(blocks)), 9
+        )
         for name in GROUP_POSITIONS
     }
     return sizes | groups
@@ -75,27 +79,32 @@ def importances(analysis: Analysis) -> tuple[Importance, ...]:
     }
     generator = np.random.default_rng(analysis.run.seed)
     draws = generator.integers(len(compared), size=(NUM_RESAMPLES, len(compared)))
+    # How often each resample drew each trial; the ones in front are the trials as they are.
+    counts = np.vstack([np.ones(len(compared)), *(np.bincount(row, minlength=len(compared)) for row in draws)])
+    ranks = {name: _centred_ranks(column) for name, column in values.items()}
+    goals = {objective: _centred_ranks(target) for objective, target in targets.items() if len(np.unique(target)) > 1}
     found = [
         Importance(
             feature=name,
-            correlations=tuple(
-                (objective, _rank_correlation(column, target, draws))
-                for objective, target in targets.items()
-                if len(np.unique(target)) > 1
-            ),
+            correlations=tuple((objective, _correlation(column, goal, counts)) for objective, goal in goals.items()),
         )
-        for name, column in values.items()
+        for name, column in ranks.items()
     ]
     return tuple(sorted((each for each in found if each.correlations), key=lambda each: -each.strength))
 
 
-def _rank_correlation(
-    first: Floats, second: Floats, draws: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-) -> Interval:
-    ranks = np.vstack([rankdata(first), rankdata(second)])
-    estimate = float(np.asarray(np.corrcoef(ranks))[0, 1])
-    x, y = (row[draws] - row[draws].mean(axis=1, keepdims=True) for row in ranks)
-    spread = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
-    resampled = np.divide((x * y).sum(axis=1), spread, out=np.zeros_like(spread), where=spread > 0)
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def _centred_ranks(values: Floats) -> Floats:
+    ranks = rankdata(values)
+    centred: Floats = ranks - ranks.mean()
+    return centred
+
+
+def _correlation(first: Floats, second: Floats, counts: Floats) -> Interval:
+    """Return the correlation of two columns (n,) with its bootstrap interval, from ``counts`` (1 + r, n)."""
+    columns = np.column_stack([first, second, first * first, second * second, first * second])
+    mean, other_mean, square, other_square, product = (counts @ columns / len(first)).T
+    spread = np.sqrt(np.maximum((square - mean**2) * (other_square - other_mean**2), 0.0))
+    correlations = np.divide(product - mean * other_mean, spread, out=np.zeros_like(spread), where=spread > 0)
+    estimate = float(correlations[0])
+    low, high = np.quantile(correlations[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(estimate=estimate, low=min(float(low), estimate), high=max(float(high), estimate), level=LEVEL)

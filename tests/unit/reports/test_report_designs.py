@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from nas.records import Objective, Role, Trial
 from reports.analysis import analyse
@@ -36,6 +37,27 @@ def test_groups_are_averaged_as_powers() -> None:
     arch = replace(arch, blocks=(replace(first, q_groups=2), replace(second, q_groups=8)))
 
     assert features(arch)["groups, query"] == pytest.approx(4)
+
+
+def test_the_same_counts_in_another_order_or_depth_tie_exactly() -> None:
+    arch = dense_encoder(hidden_size=64, num_hidden_layers=3, num_attention_heads=2, intermediate_size=128)
+    counts = (2, 4, 8)
+    blocks = tuple(replace(block, q_groups=count) for block, count in zip(arch.blocks, counts, strict=True))
+    orders = [replace(arch, blocks=tuple(blocks[i] for i in order)) for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0))]
+
+    found = {features(each)["groups, query"] for each in (*orders, replace(arch, blocks=2 * blocks))}
+
+    assert found == {4.0}
+
+
+def test_a_correlation_is_that_of_scipy_over_the_trials() -> None:
+    analysis = analyse(fake_run(40))
+
+    widths = [features(item.trial.architecture)["FFN width"] for item in analysis.compared]
+    ratios = [item.value(Objective.LATENCY) or 0.0 for item in analysis.compared]
+    found = next(each for each in importances(analysis) if each.feature == "FFN width")
+
+    assert dict(found.correlations)[Objective.LATENCY].estimate == pytest.approx(spearmanr(widths, ratios).statistic)
 
 
 def test_what_decides_is_first_and_what_never_varies_is_not_there() -> None:
