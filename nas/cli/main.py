@@ -34,6 +34,7 @@ from nas.cli.runner import runner
 from nas.cli.search import search
 from nas.cli.show import show
 from nas.cli.spaces import spaces
+from nas.cli.store_commands import store
 from nas.errors import NasError
 from nas.passwords import hide_passwords
 from reports.errors import ReportError
@@ -75,6 +76,7 @@ for verb in (
 ):
     app.command(cls=Verb)(verb)
 app.add_typer(runner, name="runner")
+app.add_typer(store, name="store")
 
 
 def main() -> None:
