@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -21,8 +22,12 @@ from search_spaces.architecture import GROUP_POSITIONS, Architecture
 MAX_PANELS = 8
 MAX_VECTOR_DOTS = 400
 _PANELS_PER_ROW = 4
-_DIGIT_HEIGHT_POINTS = 5.2
-_HEADER_INCHES, _LAYER_INCHES = 0.6, 0.19
+# A panel: a layer a row under its heads, six positions between the layer's number and its sizes.
+_HEADER_ROWS, _PANEL_COLUMNS = 3, 10
+_LAYER_INCHES = 0.19
+_FONT_POINTS = 7.0
+# Of a font of size 1.
+_DIGIT_HEIGHT = 0.73
 
 
 @in_style
@@ -31,6 +36,7 @@ def groups_figure(analysis: Analysis) -> Figure | None:
 
     Beside each layer stand its heads and FFN width. A front of more than
     `MAX_PANELS` is thinned evenly from its cheapest to its dearest member.
+    The panels share one image (``counts``, empty between them) and one set of axes.
 
     Returns:
         The figure, or ``None`` without a front.
@@ -41,19 +47,30 @@ def groups_figure(analysis: Analysis) -> Figure | None:
     columns = min(_PANELS_PER_ROW, len(members))
     rows = -(-len(members) // columns)
     depth = max(item.trial.architecture.num_hidden_layers for item in members)
-    height = rows * (_HEADER_INCHES + _LAYER_INCHES * depth)
-    figure, panels = new_figure(width=2.3 * columns, height=height, rows=rows, columns=columns)
-    # Panels alike need no computed layout, which would take longer than all the drawing.
+    height = depth + _HEADER_ROWS
+    figure, (axes,) = new_figure(width=2.3 * columns, height=rows * height * _LAYER_INCHES)
+    # One picture that fills its figure needs no computed layout, which would take longer than all the drawing.
     figure.set_layout_engine(None)
-    figure.subplots_adjust(
-        left=0.03, right=0.99, top=1 - 0.5 / height, bottom=0.02, hspace=_HEADER_INCHES / (_LAYER_INCHES * depth)
-    )
-    largest = max(int(group_counts(item.trial.architecture).max()) for item in members)
-    norm = LogNorm(vmin=1, vmax=max(largest, 2) * 2)
-    for item, axes in zip(members, panels, strict=False):
-        _draw_groups(axes, item, norm=norm, depth=depth)
-    for axes in panels[len(members) :]:
-        axes.set_axis_off()
+    figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
+    counts = np.full((rows * height, columns * _PANEL_COLUMNS), np.nan)
+    writing = _Writing()
+    for place, item in enumerate(members):
+        top, left = height * (place // columns) + _HEADER_ROWS, _PANEL_COLUMNS * (place % columns) + 1
+        arch = item.trial.architecture
+        counts[top : top + arch.num_hidden_layers, left : left + len(GROUP_POSITIONS)] = group_counts(arch)
+        title = f"trial {item.trial.number}, hidden {arch.hidden_size}"
+        axes.text(left + 2.5, top - 2, title, ha="center", va="center", fontsize=8, color=INK)
+        _write_panel(writing, arch, top=top, left=left)
+    largest = max(int(np.nanmax(counts)), 2)
+    norm = LogNorm(vmin=1, vmax=largest * 2)
+    axes.imshow(counts, cmap="cividis_r", norm=norm, aspect="auto", gid="counts")
+    for groups in np.unique(counts[~np.isnan(counts)]).astype(int).tolist():
+        layers, positions = np.nonzero(counts == groups)
+        color = "white" if norm(float(groups)) > 0.5 else "black"
+        writing.add_all(str(groups), positions.tolist(), layers.tolist(), color=color)
+    writing.draw(axes)
+    axes.set_ylim(rows * height - 0.2, 0)
+    axes.set_axis_off()
     return figure
 
 
@@ -97,34 +114,66 @@ def reference_figure(analysis: Analysis) -> Figure | None:
     return figure
 
 
+class _Writing:
+    """Short texts as outlines, all of one colour in one artist: as texts, they would cost more than all else drawn."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str], list[tuple[float, float]]] = {}
+
+    def add(self, text: str, x: float, y: float, *, anchor: str = "center") -> None:
+        """Write ``text`` at one place, in ink."""
+        self._places.setdefault((INK, f"{anchor} {text}"), []).append((x, y))
+
+    def add_all(self, text: str, xs: Sequence[float], ys: Sequence[float], *, color: str) -> None:
+        """Write ``text`` at many places."""
+        self._places.setdefault((color, f"center {text}"), []).extend(zip(xs, ys, strict=True))
+
+    def draw(self, axes: Axes) -> None:
+        """Draw what was written."""
+        for (color, written), places in self._places.items():
+            anchor, _, text = written.partition(" ")
+            marker, longest_points = _outline(text, anchor)
+            xs, ys = zip(*places, strict=True)
+            axes.scatter(xs, ys, marker=marker, s=longest_points**2, color=color, linewidths=0)
+
+
 @cache
-def _number_marker(number: int) -> tuple[Path, float]:
-    """Return a number as a marker around the origin, and its longest side in points at the height of all digits."""
-    outline = TextPath((0, 0), str(number), size=1)
+def _outline(text: str, anchor: str) -> tuple[Path, float]:
+    """Return a text as a marker, and its longest side in points; markers are scaled to their longest side.
+
+    Args:
+        text: What is written.
+        anchor: Which of its sides lies at the point: ``left``, ``right`` or its ``center``.
+    """
+    outline = TextPath((0, 0), text, size=1)
     box = outline.get_extents()
-    centred = np.asarray(outline.vertices) - [(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2]
-    return Path(centred, outline.codes), _DIGIT_HEIGHT_POINTS * max(1.0, box.width / box.height)
+    x = {"left": box.x0, "center": (box.x0 + box.x1) / 2, "right": box.x1}[anchor]
+    # Every letter stands on the same line, whatever reaches below it.
+    straight = _straightened(outline)
+    centred = np.asarray(straight.vertices) - [x, _DIGIT_HEIGHT / 2]
+    return Path(centred, straight.codes), 2 * _FONT_POINTS * float(np.abs(centred).max())
 
 
-def _draw_groups(axes: Axes, item: Evidence, *, norm: LogNorm, depth: int) -> None:
-    arch = item.trial.architecture
-    counts = group_counts(arch)
-    axes.imshow(counts, cmap="cividis_r", norm=norm, aspect="auto", extent=(-0.5, 5.5, len(counts) - 0.5, -0.5))
-    # A drawn number for each count: as texts, they would cost more than everything else in a report.
-    for groups in np.unique(counts).tolist():
-        layers, positions = np.nonzero(counts == groups)
-        color = "white" if norm(float(groups)) > 0.5 else "black"
-        marker, longest_points = _number_marker(groups)
-        axes.scatter(positions, layers, marker=marker, s=longest_points**2, color=color, linewidths=0)
+def _straightened(outline: Path) -> Path:
+    """Return an outline with two lines for each curve: matplotlib takes long to find how far a curve reaches."""
+    vertices: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = []
+    codes: list[int] = []
+    for points, code in outline.iter_segments():
+        corners = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+        if code == Path.CURVE3:
+            control, end = corners
+            vertices += [(vertices[-1] + 2 * control + end) / 4, end]
+            codes += [int(Path.LINETO)] * 2
+        else:
+            vertices.append(corners[-1])
+            codes.append(int(code))
+    return Path(vertices, codes)
+
+
+def _write_panel(writing: _Writing, arch: Architecture, *, top: int, left: int) -> None:
+    for position, name in enumerate(SHORT_POSITION_NAMES.values()):
+        writing.add(name, left + position, top - 0.9)
     for layer, block in enumerate(arch.blocks):
-        text = f"{block.num_attention_heads}h {block.intermediate_size}"
-        axes.text(5.7, layer, text, ha="left", va="center", fontsize=7, color=INK)
-    axes.set_xlim(-0.5, 8.3)
-    axes.set_ylim(depth - 0.5, -0.5)
-    axes.set_xticks(range(6), list(SHORT_POSITION_NAMES.values()), fontsize=7)
-    axes.set_yticks(range(len(counts)), [str(layer + 1) for layer in range(len(counts))], fontsize=7)
-    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_title(f"trial {item.trial.number}, hidden {arch.hidden_size}", fontsize=8)
+        writing.add(str(layer + 1), left - 0.7, top + layer, anchor="right")
+        sizes = f"{block.num_attention_heads}h {block.intermediate_size}"
+        writing.add(sizes, left + len(GROUP_POSITIONS) - 0.3, top + layer, anchor="left")

@@ -115,10 +115,30 @@ def test_groups_are_drawn_layer_by_layer_for_the_front(analysis: Analysis) -> No
     figure = groups_figure(analysis)
 
     assert figure is not None
+    (axes,) = figure.axes
+    drawn = np.ma.filled(np.ma.asarray(axes.images[0].get_array()).astype(float), np.nan)
+    titles = {each.get_text().split(",")[0]: each.get_position() for each in axes.texts}
     members = panel_members(analysis)
-    for item, axes in zip(members, figure.axes, strict=False):
-        assert np.asarray(axes.images[0].get_array()).tolist() == group_counts(item.trial.architecture).tolist()
-        assert f"trial {item.trial.number}," in axes.get_title()
+    assert len(titles) == len(members)
+    for item in members:
+        counts = group_counts(item.trial.architecture)
+        x, y = titles[f"trial {item.trial.number}"]
+        top, left = int(y) + 2, int(x - 2.5)
+        assert drawn[top : top + len(counts), left : left + counts.shape[1]].tolist() == counts.tolist()
+        # Nothing but paper around a panel.
+        assert np.isnan(drawn[top - 1, left : left + counts.shape[1]]).all()
+        assert np.isnan(drawn[top : top + len(counts), left + counts.shape[1]]).all()
+
+
+def test_every_count_is_written_where_it_stands(analysis: Analysis) -> None:
+    figure = groups_figure(analysis)
+
+    assert figure is not None
+    (axes,) = figure.axes
+    places = np.vstack([np.asarray(each.get_offsets()) for each in axes.collections])
+    drawn = np.ma.masked_invalid(np.ma.asarray(axes.images[0].get_array()).astype(float))
+    written = {(int(x), int(y)) for x, y in places.tolist() if (x, y) == (int(x), int(y))}
+    assert {(int(x), int(y)) for y, x in np.argwhere(~np.ma.getmaskarray(drawn))} == written
 
 
 def test_a_large_front_is_thinned_but_keeps_its_ends() -> None:
