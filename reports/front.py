@@ -75,10 +75,29 @@ def knee(losses: Floats) -> int:
 
 def front_probability(resampled: Floats) -> Floats:
     """Return how often each point is on the front over resampled losses (r, n, d), as (n,)."""
+    if resampled.shape[2] == 2:
+        return np.asarray(_non_dominated_pairs(resampled).mean(axis=0))
     counts = np.zeros(resampled.shape[1])
     for losses in resampled:
         counts += non_dominated(losses)
     return counts / len(resampled)
+
+
+def _non_dominated_pairs(resampled: Floats) -> Bools:
+    """Return `non_dominated` of every resample (r, n, 2) at once, as (r, n)."""
+    by_second = np.argsort(resampled[:, :, 1], axis=1, kind="stable")
+    first = np.take_along_axis(resampled[:, :, 0], by_second, axis=1)
+    order = np.take_along_axis(by_second, np.argsort(first, axis=1, kind="stable"), axis=1)
+    x, y = (np.take_along_axis(resampled[:, :, j], order, axis=1) for j in range(2))
+    # Down the order of x, and of y among equals, a point that nothing beats is the lowest so far, or equal to it.
+    lowest = np.minimum.accumulate(y, axis=1)
+    is_new = np.ones(y.shape, dtype=np.bool_)
+    is_new[:, 1:] = lowest[:, 1:] < lowest[:, :-1]
+    positions = np.maximum.accumulate(np.where(is_new, np.arange(y.shape[1]), 0), axis=1)
+    survives = (y == lowest) & (x == np.take_along_axis(x, positions, axis=1))
+    mask = np.zeros(y.shape, dtype=np.bool_)
+    np.put_along_axis(mask, order, survives, axis=1)
+    return mask
 
 
 def _front_of(losses: Floats) -> Floats:

@@ -80,6 +80,15 @@ def test_the_knee_is_on_the_front_it_is_taken_from(losses: Floats) -> None:
     assert 0 <= knee(front) < len(front)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 8))
+def test_pairs_are_judged_as_the_definition_says_however_many_tie(seed: int, num_points: int, num_values: int) -> None:
+    resampled = np.random.default_rng(seed).integers(num_values, size=(6, num_points, 2)).astype(float)
+
+    expected = np.mean([non_dominated(losses) for losses in resampled], axis=0)
+
+    assert front_probability(resampled) == pytest.approx(expected)
+
+
 @given(point_sets())
 def test_without_noise_the_probability_is_the_front(losses: Floats) -> None:
     resampled = np.repeat(losses[np.newaxis], 3, axis=0)
