@@ -27,10 +27,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files, small_seconds = _timed(small, Path(folder, "small"))
         num_bytes = files.html.stat().st_size
+        cpu_start_s = time.process_time()
         _, large_seconds = _timed(large, Path(folder, "large"))
+        cpu_seconds = time.process_time() - cpu_start_s
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"300 trials: {num_bytes:,} bytes of HTML in {small_seconds:.1f} s")
-    print(f"1000 trials: {large_seconds:.1f} s, peak of the process {peak_mib:.0f} MiB")
+    print(
+        f"1000 trials: {large_seconds:.1f} s ({cpu_seconds:.1f} s of CPU time), peak of the process {peak_mib:.0f} MiB"
+    )
     _figure("report_size", num_bytes / 1e6, "MB", target=MAX_BYTES / 1e6)
     _figure("report_time_1000", large_seconds, "s", target=MAX_SECONDS)
     _figure("report_memory_1000", peak_mib, "MiB", target=MAX_MIB)

@@ -175,5 +175,6 @@ def _write_panel(writing: _Writing, arch: Architecture, *, top: int, left: int) 
         writing.add(name, left + position, top - 0.9)
     for layer, block in enumerate(arch.blocks):
         writing.add(str(layer + 1), left - 0.7, top + layer, anchor="right")
-        sizes = f"{block.num_attention_heads}h {block.intermediate_size}"
-        writing.add(sizes, left + len(GROUP_POSITIONS) - 0.3, top + layer, anchor="left")
+        # Apart, as a page holds the outline of every different text once.
+        writing.add(f"{block.num_attention_heads}h", left + len(GROUP_POSITIONS) + 0.5, top + layer, anchor="right")
+        writing.add(str(block.intermediate_size), left + len(GROUP_POSITIONS) + 0.7, top + layer, anchor="left")
