@@ -32,14 +32,12 @@ class OptunaStorage(RDBStorage):
         url: Where the store is.
         makes_tables: Make Optuna's tables where they are missing. Two processes
             that do so at once disturb each other, so `nas.store_schema` lets one at a time.
-        checks_tables: Refuse tables of another version of Optuna.
 
     Raises:
         MissingExtraError: If the driver of the database is not installed.
-        RuntimeError: If the tables are those of another version of Optuna.
     """
 
-    def __init__(self, url: sa.URL, *, makes_tables: bool = False, checks_tables: bool = True) -> None:
+    def __init__(self, url: sa.URL, *, makes_tables: bool = False) -> None:
         bare, arguments = without_password(url)
         # Optuna fills in a template, and keeps what it is given.
         template = bare.render_as_string().replace("{", "{{").replace("}", "}}")
@@ -48,7 +46,8 @@ class OptunaStorage(RDBStorage):
                 template,
                 engine_kwargs=arguments,
                 skip_table_creation=not makes_tables,
-                skip_compatibility_check=not checks_tables,
+                # `nas.store_schema` does it: what fails in here leaves connections behind.
+                skip_compatibility_check=True,
             )
         except ImportError as error:
             raise missing_driver(url) from error

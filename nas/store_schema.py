@@ -78,7 +78,7 @@ def upgrade_store(url: sa.URL) -> Upgrade:
                     # The driver itself begins no transaction before a change of tables.
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                 version = migrate(connection, version=version)
-        storage = OptunaStorage(url, checks_tables=False)
+        storage = OptunaStorage(url)
         try:
             optuna_before = storage.get_current_version()
             if optuna_before not in storage.get_all_versions():
@@ -124,7 +124,7 @@ def _read_version(engine: sa.Engine, url: sa.URL) -> int:
 
 
 def _make_tables(engine: sa.Engine, url: sa.URL) -> int:
-    OptunaStorage(url, makes_tables=True, checks_tables=False).close()
+    OptunaStorage(url, makes_tables=True).close()
     with engine.begin() as connection:
         tables.METADATA.create_all(connection)
         # The last of all: with it the store is whole.
@@ -145,17 +145,18 @@ def _refuse_other_version(version: int, url: sa.URL) -> None:
 
 
 def _open_optuna(url: sa.URL) -> OptunaStorage:
-    try:
-        return OptunaStorage(url)
-    except RuntimeError as error:
-        # Optuna has no error of its own for it.
-        storage = OptunaStorage(url, checks_tables=False)
-        is_older = storage.get_current_version() in storage.get_all_versions()
-        storage.close()
-        step = f"end what uses it, then run `nas store upgrade {show_url(url)}`"
-        raise StoreError(
-            f"store {show_url(url)} was made by an older version of Optuna; {step}" if is_older else _newer_optuna(url)
-        ) from error
+    storage = OptunaStorage(url)
+    version = storage.get_current_version()
+    if version == storage.get_head_version():
+        return storage
+    is_older = version in storage.get_all_versions()
+    storage.close()
+    raise StoreError(_older_optuna(url) if is_older else _newer_optuna(url))
+
+
+def _older_optuna(url: sa.URL) -> str:
+    step = f"end what uses it, then run `nas store upgrade {show_url(url)}`"
+    return f"store {show_url(url)} was made by an older version of Optuna; {step}"
 
 
 def _newer_optuna(url: sa.URL) -> str:
