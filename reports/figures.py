@@ -19,13 +19,16 @@ from nas.records import Objective
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.front import Floats, non_dominated
-from reports.labels import Label, place_labels
+from reports.labels import Drawn, Label, place_labels
 from reports.style import BLUE, GREEN, INK, ORANGE, PAPER, VERMILLION, in_style, new_figure, settle
 
 MIN_POINTS_OF_A_LINE = 3
 MANY_POINTS = 60
 WIDE_RATIO = 2.0
 _SQUEEZEBERT_COLOR, _DENSE_COLOR = VERMILLION, GREEN
+_POINT_SIZE = 26
+# Ticks between the decades would be too many beyond this.
+_MANY_DECADES = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +86,11 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
     return figure
 
 
-def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) -> tuple[list[Label], Floats]:
+def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) -> tuple[list[Label], Drawn]:
     """Draw what `front_figure` shows on axes of the caller's, without its labels.
 
     Returns:
-        The labels, and points (n, 2) that `place_labels` has to keep free once the layout has settled.
+        The labels, and what `place_labels` has to keep free once the layout has settled.
     """
     on_front = analysis.on_front
     xs, ys = coordinates(analysis.compared, x), coordinates(analysis.compared, y)
@@ -97,7 +100,7 @@ def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) ->
     steps = step_corners(xs[:, 0], ys[:, 0], larger_is_better=y is Objective.ACCURACY, end=float(xs[:, 0].max()))
     axes.plot(steps[:, 0], steps[:, 1], drawstyle="steps-post", color=BLUE, zorder=1, gid="front")
     fills = [to_rgba(BLUE if member else INK, 1.0 if member else 0.35) for member in on_front]
-    points = axes.scatter(xs[:, 0], ys[:, 0], s=26, c=fills, edgecolors=PAPER, linewidths=0.5, zorder=3)
+    points = axes.scatter(xs[:, 0], ys[:, 0], s=_POINT_SIZE, c=fills, edgecolors=PAPER, linewidths=0.5, zorder=3)
     points.set_gid("points")
     axes.set_xlabel(axis_label(analysis, x))
     axes.set_ylabel(axis_label(analysis, y))
@@ -105,6 +108,7 @@ def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) ->
     if x is Objective.LATENCY:
         scale_ratios(axes, xs)
     labels = []
+    marks = [(x, y, _POINT_SIZE**0.5) for x, y in zip(xs[:, 0], ys[:, 0], strict=True)]
     for item, mark in _marks(analysis):
         at = analysis.compared.index(item)
         axes.scatter(
@@ -116,13 +120,23 @@ def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) ->
             edgecolors=mark.color,
             zorder=4,
         )
+        marks.append((xs[at, 0], ys[at, 0], mark.width_points))
         labels.append(Label(text=mark.text, x=xs[at, 0], y=ys[at, 0]))
-    # A few points of every bar and of the steps stand for them.
-    way = np.linspace(steps[0, 0], steps[-1, 0], 100)
-    path = np.column_stack([way, steps[np.searchsorted(steps[:, 0], way, side="right") - 1, 1]])
-    along = [ys[:, 1] + share * (ys[:, 2] - ys[:, 1]) for share in (0, 0.25, 0.5, 0.75, 1)]
-    bars = np.concatenate([np.column_stack([xs[:, 0], y]) for y in along])
-    return labels, np.vstack([bars, path])
+    return labels, Drawn(lines=np.vstack([_bar_lines(xs, ys), _step_lines(steps)]), marks=np.array(marks))
+
+
+def _bar_lines(xs: Floats, ys: Floats) -> Floats:
+    """Return the bars of points given as estimate, low and high (n, 3) as lines (2 n, 4)."""
+    level = np.column_stack([xs[:, 1], ys[:, 0], xs[:, 2], ys[:, 0]])
+    upright = np.column_stack([xs[:, 0], ys[:, 1], xs[:, 0], ys[:, 2]])
+    return np.vstack([level, upright])
+
+
+def _step_lines(steps: Floats) -> Floats:
+    """Return steps through corners (m, 2) as lines: level to the next corner, then upright."""
+    here, there = steps[:-1], steps[1:]
+    level = np.column_stack([here, there[:, 0], here[:, 1]])
+    return np.vstack([level, np.column_stack([there[:, 0], here[:, 1], there])])
 
 
 @in_style
@@ -206,6 +220,11 @@ class _Mark:
     size: int
     is_filled: bool = True
 
+    @property
+    def width_points(self) -> float:
+        """Its width: a size is the area of a square, of which a diamond shows the diagonal."""
+        return float(self.size**0.5 * (2**0.5 if self.shape == "D" else 1))
+
 
 def _marks(analysis: Analysis) -> list[tuple[Evidence, _Mark]]:
     """What to point out, each trial once though it may be several things."""
@@ -244,7 +263,8 @@ def scale_ratios(axes: Axes, bounds: Floats) -> None:
     """Give ratios a logarithmic axis once they differ by much, where half and double lie equally far from 1."""
     if bounds[:, 0].max() > WIDE_RATIO * bounds[:, 0].min():
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+        is_wide = bounds[:, 2].max() > _MANY_DECADES * bounds[:, 1].min()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 1.5, 2, 3, 4, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
 

@@ -25,8 +25,10 @@ from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.front import Floats
-from reports.labels import Label, place_labels
+from reports.labels import Drawn, Label, place_labels
 from reports.style import BLUE, INK, PAPER, in_style, new_figure
+
+_MARK_POINTS = 9.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,8 @@ def published_figure(analysis: Analysis) -> Figure | None:
     right.set_ylabel(f"{analysis.metric} / this run's dense teacher (%)")
     figure.set_layout_engine(None)
     figure.subplots_adjust(left=0.1, right=0.98, top=0.91, bottom=0.15, wspace=0.28)
-    place_labels(left, letters, avoid=np.array([[label.x, label.y] for label in letters]))
+    marks = np.array([[label.x, label.y, _MARK_POINTS] for label in (*letters, Label(text="", x=1, y=100))])
+    place_labels(left, letters, avoid=Drawn(lines=np.empty((0, 4)), marks=marks))
     return figure
 
 

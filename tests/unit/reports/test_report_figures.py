@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
-from nas.records import Objective
+from nas.records import Objective, Role
 from reports.analysis import Analysis, analyse
 from reports.drawings import drawings
 from reports.errors import UnknownFormatError
-from reports.figures import fit_latency, flops_figure, front_figure, hypervolume_figure
+from reports.figures import fit_latency, flops_figure, front_figure, hypervolume_figure, scale_ratios
 from reports.layer_figures import MAX_PANELS, group_counts, groups_figure, panel_members, reference_figure
-from reports.style import INK, PAPER, inline_svg, to_bytes
+from reports.style import INK, PAPER, inline_svg, new_figure, to_bytes
 from search_spaces.reference import dense_encoder, squeezebert_rule
 from tests.fake_run import TEACHER, failed, fake_run, fake_run_of, fake_trial
 
@@ -68,6 +72,56 @@ def test_labels_do_not_overlap(analysis: Analysis) -> None:
     boxes = [each.get_window_extent() for each in figure.axes[0].texts]
 
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def covered_marks(axes: Axes) -> list[str]:
+    """The labels that lie on a point or on a mark."""
+    scale = axes.figure.dpi / 72
+    found = []
+    for collection in axes.collections:
+        assert isinstance(collection, PathCollection)
+        reach = scale * float(np.sqrt(collection.get_sizes()[0])) / 2
+        for x, y in axes.transData.transform(np.asarray(collection.get_offsets())).tolist():
+            box = Bbox([[x - reach, y - reach], [x + reach, y + reach]])
+            found += [each.get_text() for each in axes.texts if Text.get_window_extent(each).overlaps(box)]
+    return found
+
+
+# Accuracy and ratio of a run in which a reference lies beside the way from another one's label to its point.
+NEIGHBOURS = ((0.905, 1.0), (0.908, 1.656), (0.911, 0.423), (0.91, 0.57), (0.909, 0.54), (0.909, 0.785), (0.908, 0.61))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_label_covers_a_mark(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    roles = (Role.SQUEEZEBERT_RULE, Role.DENSE_TEACHER, *(Role.CANDIDATE,) * 20)
+    archs = (squeezebert_rule(TEACHER), *(replace(TEACHER, vocab_size=1000 + i) for i in range(20)))
+    # The picture of the quickstart first, then others like it.
+    spread = 0.0 if seed == 0 else 0.25
+    trials = [
+        fake_trial(
+            number,
+            architecture=archs[number],
+            role=roles[number],
+            accuracy=accuracy + spread / 50 * generator.normal(),
+            ratio=ratio * float(np.exp(spread * generator.normal())),
+        )
+        for number, (accuracy, ratio) in enumerate(NEIGHBOURS)
+    ]
+
+    figure = front_figure(analyse(fake_run_of(*trials)), x=Objective.LATENCY, y=Objective.ACCURACY)
+
+    assert covered_marks(figure.axes[0]) == []
+
+
+def test_ratios_that_span_decades_still_have_ticks() -> None:
+    figure, (axes,) = new_figure()
+
+    scale_ratios(axes, np.array([[0.5, 1e-4, 7.0], [2.1, 1e-5, 3e4]]))
+    axes.set_xlim(1e-5, 1e5)
+    figure.draw_without_rendering()
+
+    assert len([tick for tick in axes.get_xticks() if 1e-5 <= tick <= 1e5]) >= 3
 
 
 def test_the_axis_of_times_names_the_backend(analysis: Analysis) -> None:
