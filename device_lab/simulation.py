@@ -25,6 +25,7 @@ _SPIKE_SHARE = 0.02
 _START_S = 0.3
 _MAX_WARMUP_RUNS = 70
 _MAX_SAMPLES = 100
+_CROWD_PERIOD_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,13 @@ class Scenario:
     cools it at the same rate. ``jumps``: the clock sits within 4 % of its mean for
     20-90 s at a time. ``bursts``: other work slows everything 1.2-2 times for
     3-10 s, on average once in 45 s.
+
+    What `CROWDS` do besides, each process by itself: other work slows the share
+    ``crowd`` of them as a whole 1.2-2 times; the share swings between half and
+    one and a half of that within ten minutes. ``wander`` slows all of them, by a
+    log factor that is the size of a normal number with that standard deviation;
+    nine tenths of it last into the next process. ``crowded_model`` names the one
+    model they happen to, if it is one.
     """
 
     name: str
@@ -43,6 +51,9 @@ class Scenario:
     heats: bool = False
     jumps: bool = False
     bursts: bool = False
+    crowd: float = 0.0
+    wander: float = 0.0
+    crowded_model: str = ""
 
 
 SCENARIOS = MappingProxyType(
@@ -57,6 +68,20 @@ SCENARIOS = MappingProxyType(
         )
     }
 )
+
+
+CROWDS = MappingProxyType(
+    {
+        scenario.name: scenario
+        for scenario in (
+            *(Scenario(name=f"crowd {share:.0%}", crowd=share) for share in (0.1, 0.2, 0.3, 0.5)),
+            *(Scenario(name=f"wander {deviation:.0%}", wander=deviation) for deviation in (0.05, 0.1, 0.2, 0.4)),
+            Scenario(name="crowd 30%, reference", crowd=0.3, crowded_model="reference"),
+            Scenario(name="crowd 50%, reference", crowd=0.5, crowded_model="reference"),
+        )
+    }
+)
+"""Machines that others use: many blocks of a session have to be dropped."""
 
 
 class SimulatedDevice:
@@ -92,6 +117,7 @@ class SimulatedDevice:
         self._heat_constant_s = generator.uniform(60, 240)
         self._jump_ends_s, self._jump_levels = self._draw_jumps(0.0)
         self._burst_starts_s, self._burst_ends_s, self._burst_slowdowns = self._draw_bursts(0.0)
+        self._wander = generator.normal() if scenario.wander else 0.0
 
     def monotonic_s(self) -> float:
         """Return simulated seconds since the device was made."""
@@ -114,6 +140,8 @@ class SimulatedDevice:
         num_runs = max(request.min_runs, min(_MAX_SAMPLES, math.ceil(request.min_timed_s / base_s)))
         times_s = self._now_s + base_s * np.arange(num_runs, dtype=np.float64)
         samples_s = base_s * self._process_noise(num_runs) * self._disturbance(times_s)
+        if self._scenario.crowded_model in ("", model.sha256):
+            samples_s *= self._crowding()
         wall_s = float(samples_s.sum())
         self._work(wall_s)
         return RunnerOutput(
@@ -143,6 +171,19 @@ class SimulatedDevice:
             np.exp(self._generator.normal(0, self._scenario.process_offset) + correlated) * spikes
         )
         return factors
+
+    def _crowding(self) -> float:
+        """Return how many times slower other work makes the process that is about to run."""
+        slowdown = 1.0
+        if self._scenario.crowd:
+            share = self._scenario.crowd * (1 + math.sin(2 * math.pi * self._now_s / _CROWD_PERIOD_S) / 2)
+            if self._generator.random() < share:
+                slowdown = self._generator.uniform(1.2, 2.0)
+        if self._scenario.wander:
+            innovation = self._generator.normal(0, math.sqrt(1 - _CORRELATION**2))
+            self._wander = _CORRELATION * self._wander + innovation
+            slowdown *= math.exp(self._scenario.wander * abs(self._wander))
+        return slowdown
 
     def _disturbance(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how many times slower the device is than cold and undisturbed, at each of ``times_s``."""

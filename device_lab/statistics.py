@@ -9,6 +9,14 @@ mean is close to 2 s^2 / n while the sample variance of the blocks suggests
 1.5 s^2 / n, which asks for intervals 1.155 times as wide. `INTERVAL_FACTOR` is
 that and 4 % more for the repeated looks, chosen by simulation
 (benchmarks/protocol_coverage.py).
+
+Dropping blocks chooses among them, which is harmless while it is rare: what is
+left then agrees because nothing disturbed it. Where most blocks go, a few are
+left that agree by chance, and those whose references were both quick while the
+candidate was not. So once more than `MAX_DROPPED_SHARE` are dropped, the
+interval takes in that of the median of all blocks, which needs nothing but that
+most of them are equally likely to be too high and too low
+(benchmarks/dropped_blocks.py).
 """
 
 from __future__ import annotations
@@ -20,7 +28,7 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 from device_lab.errors import TooFewBlocksError
 from device_lab.measurement import Block, Interval, Precision, ProcessRun, Reason
@@ -29,6 +37,7 @@ LEVEL = 0.95
 INTERVAL_FACTOR = 1.20
 MAX_REFERENCE_CHANGE = 0.05
 MAX_DEVIATIONS = 4.0
+MAX_DROPPED_SHARE = 0.4
 _NOISY_SHARE = 0.25
 # Resample-by-sample weights held at once, 8 bytes each: as many as a core has fast memory for.
 _MAX_WEIGHTS = 50_000
@@ -80,25 +89,46 @@ def kept_blocks(blocks: Iterable[Block]) -> tuple[Block, ...]:
     return tuple(block for block, distance in zip(steady, distances.tolist(), strict=True) if distance <= limit)
 
 
-def half_width(blocks: Iterable[Block]) -> float:
-    """Return half the width of the 95 % interval of the log ratio; infinite below two kept blocks."""
-    return _half_width([block_log_ratio(block) for block in kept_blocks(blocks)])
+def is_disturbed(blocks: Sequence[Block]) -> bool:
+    """Return whether more than two fifths of the blocks were dropped, so that those kept need not be typical."""
+    return _are_too_few(len(kept_blocks(blocks)), num_blocks=len(blocks))
+
+
+def half_width(blocks: Sequence[Block]) -> float:
+    """Return the larger distance from the log ratio to a bound of its interval; infinite below two kept blocks."""
+    kept = kept_blocks(blocks)
+    if len(kept) < 2:
+        return math.inf
+    centre, low, high = _log_interval(blocks, kept)
+    return max(high - centre, centre - low)
 
 
 def ratio_interval(blocks: Sequence[Block]) -> Interval:
     """Return the ratio of candidate to reference with its 95 % interval.
 
     A t interval over the kept blocks, widened by `INTERVAL_FACTOR`, on
-    the log scale and exponentiated: below 1 means faster than the reference.
+    the log scale and exponentiated: below 1 means faster than the reference. Of
+    blocks that are disturbed it takes in the interval of the median of them all.
 
     Raises:
         TooFewBlocksError: If fewer than two blocks were kept.
     """
-    log_ratios = [block_log_ratio(block) for block in kept_blocks(blocks)]
-    if len(log_ratios) < 2:
-        raise TooFewBlocksError(num_kept=len(log_ratios), num_blocks=len(blocks))
-    centre, half = float(np.mean(log_ratios)), _half_width(log_ratios)
-    return Interval(estimate=math.exp(centre), low=math.exp(centre - half), high=math.exp(centre + half), level=LEVEL)
+    kept = kept_blocks(blocks)
+    if len(kept) < 2:
+        raise TooFewBlocksError(num_kept=len(kept), num_blocks=len(blocks))
+    centre, low, high = _log_interval(blocks, kept)
+    return Interval(estimate=math.exp(centre), low=math.exp(low), high=math.exp(high), level=LEVEL)
+
+
+def median_rank(count: int) -> int:
+    """Return r so that the r-th smallest and the r-th largest of ``count`` values bound the 95 % of their median.
+
+    Below six values not even the smallest and the largest do; the rank is 1 there.
+    """
+    rank = 1
+    while bdtr(rank, count, 0.5) <= (1 - LEVEL) / 2:
+        rank += 1
+    return rank
 
 
 def decide(blocks: Sequence[Block], *, precision: Precision) -> Reason | None:
@@ -207,12 +237,22 @@ def busy_cores(runs: Iterable[ProcessRun]) -> float:
     return float(cpu_ns / wall_ns)
 
 
-def _half_width(log_ratios: Sequence[float]) -> float:
-    count = len(log_ratios)
-    if count < 2:
-        return math.inf
-    quantile = float(stdtrit(count - 1, (1 + LEVEL) / 2))
-    return INTERVAL_FACTOR * quantile * float(np.std(log_ratios, ddof=1)) / math.sqrt(count)
+def _are_too_few(num_kept: int, *, num_blocks: int) -> bool:
+    return num_blocks - num_kept > MAX_DROPPED_SHARE * num_blocks
+
+
+def _log_interval(blocks: Sequence[Block], kept: Sequence[Block]) -> tuple[float, float, float]:
+    """Return the log ratio of two or more kept blocks, and the bounds of its interval."""
+    log_ratios = [block_log_ratio(block) for block in kept]
+    quantile = float(stdtrit(len(kept) - 1, (1 + LEVEL) / 2))
+    centre = float(np.mean(log_ratios))
+    half = INTERVAL_FACTOR * quantile * float(np.std(log_ratios, ddof=1)) / math.sqrt(len(kept))
+    low, high = centre - half, centre + half
+    if _are_too_few(len(kept), num_blocks=len(blocks)):
+        everything = sorted(block_log_ratio(block) for block in blocks)
+        rank = median_rank(len(everything))
+        low, high = min(low, everything[rank - 1]), max(high, everything[-rank])
+    return centre, low, high
 
 
 def _weighted_quantiles(sorted_values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

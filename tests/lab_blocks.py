@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
-from device_lab.measurement import Block, ProcessRun
+from device_lab.measurement import Block, Conditions, Measurement, ProcessRun, Reason, RunSettings
+from device_lab.simulation import SimulatedDevice
+from device_lab.statistics import PRECISIONS
 
 _ids = itertools.count()
 
@@ -29,3 +32,20 @@ def chain(references_ns: list[int], candidates_ns: list[int]) -> list[Block]:
         Block(index=i, reference_before=references[i], candidate=process(time_ns), reference_after=references[i + 1])
         for i, time_ns in enumerate(candidates_ns)
     ]
+
+
+def measured(blocks: Sequence[Block]) -> Measurement:
+    """A measurement of these blocks at normal precision."""
+    unread = Conditions(taken_at="", readings=())
+    return Measurement(
+        device=SimulatedDevice.info,
+        settings=RunSettings(runtime="simulated", runtime_version="1", num_threads=1, sequence_length=64),
+        precision=PRECISIONS["normal"],
+        model_sha256="candidate",
+        reference_sha256="reference",
+        blocks=tuple(blocks),
+        reason=Reason.GOAL_MET,
+        num_cooldowns=0,
+        conditions_before=unread,
+        conditions_after=unread,
+    )

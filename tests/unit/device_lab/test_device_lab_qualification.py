@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from device_lab.errors import DeviceNotQualifiedError, RunnerFailedError
-from device_lab.measurement import Conditions, Measurement, ModelFile, Reason, RunSettings
+from device_lab.measurement import ModelFile
 from device_lab.qualification import Qualification, qualify
 from device_lab.runner.contract import RunnerOutput, RunRequest
 from device_lab.simulation import SCENARIOS, SimulatedDevice
-from device_lab.statistics import PRECISIONS
-from tests.lab_blocks import chain, process
+from tests.lab_blocks import chain, measured, process
 
 REFERENCE = ModelFile(
     path=Path("reference.onnx"),
@@ -21,7 +20,6 @@ REFERENCE = ModelFile(
     token_limit=1000,
     expected_output=(0.5,),
 )
-NOWHEN = Conditions(taken_at="", readings=())
 
 
 def _device(seed: int) -> SimulatedDevice:
@@ -29,18 +27,7 @@ def _device(seed: int) -> SimulatedDevice:
 
 
 def _evidence(candidates_ns: list[int]) -> Qualification:
-    measurement = Measurement(
-        device=SimulatedDevice.info,
-        settings=RunSettings(runtime="simulated", runtime_version="1", num_threads=1, sequence_length=64),
-        precision=PRECISIONS["normal"],
-        model_sha256="reference",
-        reference_sha256="reference",
-        blocks=tuple(chain([10_000] * (len(candidates_ns) + 1), candidates_ns)),
-        reason=Reason.GOAL_MET,
-        num_cooldowns=0,
-        conditions_before=NOWHEN,
-        conditions_after=NOWHEN,
-    )
+    measurement = measured(chain([10_000] * (len(candidates_ns) + 1), candidates_ns))
     return Qualification(baseline_runs=(process(3), process(1), process(2, 2, 9)), measurement=measurement)
 
 

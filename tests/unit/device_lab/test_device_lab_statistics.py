@@ -16,7 +16,9 @@ from device_lab.statistics import (
     decide,
     half_width,
     heat_slope,
+    is_disturbed,
     kept_blocks,
+    median_rank,
     percentiles_ms,
     process_median_ns,
     ratio_interval,
@@ -84,6 +86,47 @@ def test_a_candidate_that_scatters_widely_by_itself_loses_no_block() -> None:
     blocks = chain([10_000] * 6, [7_400, 7_700, 8_000, 8_300, 8_600])
 
     assert len(kept_blocks(blocks)) == 5
+
+
+def test_where_most_blocks_were_dropped_the_interval_takes_in_the_median_of_all() -> None:
+    # The references of every block but the first three differ by 10 %. Those three agree on 0.8 within a tenth of a
+    # percent; the six others say 0.9 and more. Of nine blocks the second smallest and the second largest bound the median.
+    references = [10_000, 10_000, 10_000, 10_000, 11_000, 10_000, 11_000, 10_000, 11_000, 10_000]
+    candidates = [8_000, 8_004, 7_996, 9_500, 9_600, 9_700, 9_800, 9_900, 10_000]
+    blocks = chain(references, candidates)
+    log_ratios = sorted(block_log_ratio(block) for block in blocks)
+
+    quiet, disturbed = ratio_interval(blocks[:4]), ratio_interval(blocks)
+
+    assert (is_disturbed(blocks[:4]), is_disturbed(blocks)) == (False, True)
+    assert quiet.high / quiet.low < 1.01
+    assert disturbed.estimate == pytest.approx(quiet.estimate)
+    assert disturbed.high == pytest.approx(math.exp(log_ratios[-2]))
+    # The bound of the kept ones lies lower than that of the median, and stays.
+    assert disturbed.low == pytest.approx(quiet.low)
+    assert half_width(blocks) == pytest.approx(math.log(disturbed.high / disturbed.estimate))
+
+
+def test_two_dropped_blocks_of_five_leave_the_interval_to_the_others() -> None:
+    blocks = chain([10_000, 10_000, 10_000, 10_000, 20_000, 10_000], [8_000, 8_040, 7_960, 8_000, 8_000])
+
+    assert len(kept_blocks(blocks)) == 3
+    assert not is_disturbed(blocks)
+    assert half_width(blocks) < 0.02
+
+
+@pytest.mark.parametrize("count", [6, 7, 9, 16, 28, 80])
+def test_the_ranks_around_a_median_are_the_tightest_that_hold_it_often_enough(count: int) -> None:
+    # Fewer than r values below the median happen with the tail of a fair coin; each side may miss 2.5 %.
+    def tail(rank: int) -> float:
+        return sum(math.comb(count, k) for k in range(rank)) / 2**count
+
+    assert tail(median_rank(count)) <= 0.025 < tail(median_rank(count) + 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_of_very_few_values_all_together_stand_for_the_median(count: int) -> None:
+    assert median_rank(count) == 1
 
 
 def test_one_kept_block_has_no_interval() -> None:
