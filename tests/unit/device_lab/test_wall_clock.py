@@ -7,25 +7,20 @@ import inspect
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from device_lab.adb_transport import CompleteTcpTransport, DeadlineTransport
 from device_lab.device import Clock, SystemClock
 from device_lab.host import host_conditions
-from device_lab.measurement import Block, Conditions, DeviceInfo, Measurement, ModelFile, Precision, Reason
-from device_lab.protocol import measure
-from device_lab.runner.contract import RunnerOutput, RunRequest
+from device_lab.measurement import Block, Measurement, Reason
+from device_lab.runner.contract import RunnerOutput
 from device_lab.runner.timing import time_inferences
-from device_lab.simulation import SCENARIOS, SimulatedDevice
 from nas.cli.lanes import StopSignal
+from tests.meddled_device import FAST, MeddledDevice, measure_quickly, measured, simulated_device
 
 DAY_S = 86_400
-PRECISION = Precision(name="quick", goal=0.05, looks=(3, 4, 6), min_timed_s=0.01, min_runs=5, max_warmup_s=0.1)
-TRUE_TIMES_S = {"reference": 0.010, "candidate": 0.007}
 
 
 class WallClock:
@@ -55,58 +50,17 @@ def wall_clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
     return clock
 
 
-@dataclass
-class _Device:
-    """The simulated device, read and run at real moments; something happens before each run."""
+def _measure(clock: Clock, set_clock: Callable[[], None]) -> Measurement:
+    """Measure on the simulated device, its conditions read at real moments; the clock is set in each run."""
+    simulated = simulated_device()
 
-    inner: SimulatedDevice
-    before_run: Callable[[], None]
+    def meddle(name: str, count: int, output: RunnerOutput) -> RunnerOutput:
+        set_clock()
+        return output
 
-    @property
-    def info(self) -> DeviceInfo:
-        return self.inner.info
-
-    @property
-    def runtime(self) -> str:
-        return self.inner.runtime
-
-    @property
-    def runtime_version(self) -> str:
-        return self.inner.runtime_version
-
-    def conditions(self) -> Conditions:
-        return host_conditions()
-
-    def run(self, model: ModelFile, request: RunRequest) -> RunnerOutput:
-        self.before_run()
-        return self.inner.run(model, request)
-
-
-def _model(name: str) -> ModelFile:
-    return ModelFile(
-        path=Path(f"{name}.onnx"),
-        sha256=name,
-        sequence_length=64,
-        batch_size=1,
-        token_limit=1000,
-        expected_output=(0.25, -3.0),
-    )
-
-
-def _measure(clock: Clock, before_run: Callable[[], None]) -> Measurement:
-    simulated = SimulatedDevice(TRUE_TIMES_S, scenario=SCENARIOS["quiet"], generator=np.random.default_rng(0))
-    (outcome,) = measure(
-        [_model("candidate")],
-        reference=_model("reference"),
-        device=_Device(simulated, before_run),
-        num_threads=2,
-        precision=PRECISION,
-        generator=np.random.default_rng(1),
-        budget_s=DAY_S / 2,
-        clock=clock,
-    )
-    assert isinstance(outcome, Measurement)
-    return outcome
+    device = MeddledDevice(simulated, meddle, read=host_conditions)
+    (outcome,) = measure_quickly(FAST, device=device, clock=clock, budget_s=DAY_S / 2)
+    return measured(outcome)
 
 
 def _nameless(blocks: tuple[Block, ...]) -> list[Block]:
