@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from device_lab.measurement import Measurement
+from nas.errors import PredictionError
+from nas.latency_samples import MIN_STANDARD_ERROR, latency_samples
+from search_spaces.reference import squeezebert_rule
+from tests.fake_parts import TEACHER
+from tests.lab_blocks import chain, measured
+
+RULE = squeezebert_rule(TEACHER)
+
+
+def around(ratio: float, *, spread: float) -> Measurement:
+    """Six blocks whose ratios scatter by ``spread``."""
+    candidates = [round(1_000_000 * ratio * (1 + sign * spread)) for sign in (-1, 1, -1, 1, -1, 1)]
+    return measured(chain([1_000_000] * 7, candidates))
+
+
+def test_the_finest_measurement_of_an_architecture_is_its_sample() -> None:
+    measurements = [around(0.70, spread=0.03), around(0.75, spread=0.01), around(0.80, spread=0.02)]
+
+    (sample,) = latency_samples({TEACHER: measurements}, reference=RULE)
+
+    assert (sample.arch, sample.reference) == (TEACHER, RULE)
+    assert sample.ratio == pytest.approx(0.75, rel=1e-3)
+    assert 0.004 < sample.standard_error < 0.01
+
+
+def test_a_measurement_without_spread_is_not_taken_for_perfect() -> None:
+    (sample,) = latency_samples({TEACHER: [around(0.5, spread=0.0)]}, reference=RULE)
+
+    assert sample.standard_error == MIN_STANDARD_ERROR
+
+
+def test_what_has_no_interval_gives_no_sample() -> None:
+    single = measured(chain([1_000_000] * 2, [900_000]))
+
+    assert latency_samples({TEACHER: [single], RULE: []}, reference=RULE) == []
+    assert math.isfinite(latency_samples({TEACHER: [single, around(0.9, spread=0.01)]}, reference=RULE)[0].ratio)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [("runtime", "other", "other 1"), ("num_threads", 2, "threads 2"), ("sequence_length", 32, "32 tokens")],
+)
+def test_other_settings_are_not_mixed_in(name: str, value: object, shown: str) -> None:
+    one = around(0.7, spread=0.01)
+    other = replace(one, settings=replace(one.settings, **{name: value}))
+
+    with pytest.raises(PredictionError, match=rf"{shown}.* say nothing of each other; predict for one device"):
+        latency_samples({TEACHER: [one], RULE: [other]}, reference=RULE)
+
+
+def test_another_device_is_not_mixed_in() -> None:
+    one = around(0.7, spread=0.01)
+    other = replace(one, device=replace(one.device, device_id="another phone"))
+
+    with pytest.raises(PredictionError, match="another phone"):
+        latency_samples({TEACHER: [one], RULE: [other]}, reference=RULE)
