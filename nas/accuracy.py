@@ -26,6 +26,7 @@ from nas.distillation import DistillationLoss, LossWeights
 from nas.errors import SettingsError, UnknownEvaluatorError
 from nas.losses import logit_loss, predictions_from_logits
 from nas.metrics import bootstrap_interval, compute_metric
+from nas.outcomes import pack_outcomes
 from nas.records import Score
 from nas.store import Store
 from nas.teacher_plans import SMALL
@@ -267,6 +268,7 @@ def score_logits(
         duration_s=duration_s,
         weights_sha256=weights_sha256,
         teacher_divergence=float(logit_loss(task.kind, logits, teacher_logits, temperature=1.0)),
+        outcomes=pack_outcomes(predictions == labels) if task.metrics[0] == "accuracy" else None,
     )
 
 

@@ -54,6 +54,9 @@ class Score:
     name. ``weights_sha256`` names the trained weights in the artifact folder.
     ``teacher_divergence`` is the mean divergence of its answers from the
     teacher's (squared distance for regression): smoother than a count of hits.
+    ``outcomes`` tells which dev examples were answered rightly, see
+    `nas.outcomes`; ``None`` where the first metric is no accuracy, of means over
+    tasks, and of scores that were taken before it was kept.
     """
 
     task: str
@@ -65,6 +68,7 @@ class Score:
     duration_s: float
     weights_sha256: str | None
     teacher_divergence: float | None = None
+    outcomes: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

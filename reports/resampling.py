@@ -12,9 +12,10 @@ import numpy as np
 
 from device_lab.measurement import Interval
 from device_lab.statistics import INTERVAL_FACTOR, block_log_ratio
+from nas.outcomes import unpack_outcomes
 from nas.records import Objective, Role
 from reports.evidence import Evidence
-from reports.front import Floats
+from reports.front import Bools, Floats
 
 NUM_RESAMPLES = 500
 
@@ -33,15 +34,54 @@ def losses_of(items: Sequence[Evidence], objectives: Sequence[Objective]) -> Flo
 def resampled_losses(
     items: Sequence[Evidence], objectives: Sequence[Objective], generator: np.random.Generator
 ) -> Floats:
-    """Draw the losses anew (r, n, d): ratios by bootstrap of their kept blocks, accuracies around their interval."""
+    """Draw the losses anew (r, n, d): ratios by bootstrap of their kept blocks, accuracies of the dev examples.
+
+    Every redraw takes the same examples for all trials. A trial whose outcomes
+    on them are not kept is drawn by itself, around its interval.
+    """
+    paired = _paired_accuracies(items, generator) if Objective.ACCURACY in objectives else {}
     resampled = np.repeat(losses_of(items, objectives)[np.newaxis], NUM_RESAMPLES, axis=0)
     for i, item in enumerate(items):
         for j, objective in enumerate(objectives):
-            if objective is Objective.ACCURACY and item.accuracy is not None:
+            if objective is Objective.ACCURACY and i in paired:
+                resampled[:, i, j] = 1 - paired[i]
+            elif objective is Objective.ACCURACY and item.accuracy is not None:
                 resampled[:, i, j] = 1 - _accuracy_draws(item.accuracy, generator)
             elif objective is Objective.LATENCY and item.trial.role is not Role.SQUEEZEBERT_RULE:
                 resampled[:, i, j] = _ratio_draws(item, generator)
     return resampled
+
+
+def is_paired(items: Sequence[Evidence]) -> bool:
+    """Return whether the accuracies of all trials are redrawn on the same dev examples."""
+    return 0 < len(_outcomes(items)) == sum(item.accuracy is not None for item in items)
+
+
+def _paired_accuracies(items: Sequence[Evidence], generator: np.random.Generator) -> dict[int, Floats]:
+    """Return accuracies over resampled dev examples (r,) by the position of the trial."""
+    known = _outcomes(items)
+    if not known:
+        return {}
+    # Counts of examples are exact in float32, whose products are fast.
+    outcomes = np.array(list(known.values()), dtype=np.float32)
+    num_examples = outcomes.shape[1]
+    even = np.full(num_examples, 1 / num_examples)
+    # Row by row, so that memory does not grow with resamples times examples.
+    draws = [outcomes @ generator.multinomial(num_examples, even).astype(np.float32) for _ in range(NUM_RESAMPLES)]
+    accuracies = np.array(draws, dtype=np.float64) / num_examples
+    return dict(zip(known, accuracies.T, strict=True))
+
+
+def _outcomes(items: Sequence[Evidence]) -> dict[int, Bools]:
+    """Return which dev examples each trial answered rightly, by its position; those of one number of examples."""
+    scores = {i: item.trial.score for i, item in enumerate(items) if item.accuracy is not None}
+    kept = {i: score for i, score in scores.items() if score is not None and score.outcomes is not None}
+    num_examples = next((score.num_examples for score in kept.values()), 0)
+    return {
+        i: unpack_outcomes(score.outcomes or "", num_examples=num_examples)
+        for i, score in kept.items()
+        if score.num_examples == num_examples
+    }
 
 
 def _loss(objective: Objective, value: float) -> float:
@@ -49,7 +89,7 @@ def _loss(objective: Objective, value: float) -> float:
 
 
 def _accuracy_draws(interval: Interval, generator: np.random.Generator) -> Floats:
-    # Only the interval of the bootstrap over examples is stored, so its normal approximation stands in for it.
+    # Its normal approximation stands in for the bootstrap over examples, of which only the interval is there.
     deviation = (interval.high - interval.low) / 2 / NormalDist().inv_cdf((1 + interval.level) / 2)
     return generator.normal(interval.estimate, deviation, size=NUM_RESAMPLES)
 

@@ -19,7 +19,7 @@ from reports.drawings import FIGURE_NAMES, Drawing, drawings
 from reports.embedded import page_data
 from reports.profiles import CAVEAT
 from reports.published import published_table
-from reports.resampling import NUM_RESAMPLES
+from reports.resampling import NUM_RESAMPLES, is_paired
 from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
 from reports.wording import answers
 from search_spaces.architecture import GROUP_POSITIONS
@@ -118,6 +118,7 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "knee_rule": KNEE_RULE,
         "ship_rule": SHIP_RULE,
         "num_resamples": NUM_RESAMPLES,
+        "is_paired": is_paired(analysis.compared),
         "interval_factor": INTERVAL_FACTOR,
         "max_reference_change": MAX_REFERENCE_CHANGE,
         "sections": page.sections(analysis, drawn),
