@@ -13,6 +13,8 @@ from nas.errors import SettingsError, StoreError
 from nas.records import Run, Trial
 from nas.runs import load_run
 from nas.store import Store, sqlite_url
+from nas.store_place import warn_of_place
+from nas.store_url import parse_store_url
 
 # Our own progress says what Optuna would log, in terms of architectures.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -27,6 +29,7 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def open_store(name: str, *, runs_folder: Path, storage: str | None) -> Iterator[Store]:
     """Open the store of the run called ``name``, or the shared one at the URL ``storage``."""
     store = Store(storage or sqlite_url(runs_folder / name / STORE_FILE))
+    warn_of_place(parse_store_url(store.url))
     try:
         yield store
     finally:
