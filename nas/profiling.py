@@ -9,9 +9,11 @@ operators keeps the old name inside the new one.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 
 import onnx
 
@@ -21,7 +23,8 @@ from device_lab.runner.contract import RunRequest
 from device_lab.runner.profile import OperatorProfile
 from nas.records import ModelProfile, OperatorCost
 
-NUM_RUNS = 30
+NUM_PROCESSES = 5
+NUM_RUNS = 20
 _ADD_AND_NORMALIZE = "add and normalise"
 _POSITIONS = {
     "embeddings": "embeddings and mask",
@@ -42,21 +45,25 @@ _NODE_NAME = re.compile(r"[A-Z][A-Za-z]*_\d+|logits")
 
 
 def profile_model(model: ModelFile, device: ProfilingDevice, settings: RunSettings) -> ModelProfile:
-    """Profile one model file on a device.
+    """Profile one model file on a device, in several fresh processes.
+
+    Other work on the device hits one operator of one inference and takes longer
+    than all others together; so what counts is the median over the processes.
 
     Raises:
         DeviceLabError: If the device cannot run it, or tells no times of operators.
     """
     request = RunRequest(num_threads=settings.num_threads, min_runs=NUM_RUNS, min_timed_s=0.0, max_warmup_s=0.0)
-    profile = device.profile(model, request)
+    profiles = [device.profile(model, request) for _ in range(NUM_PROCESSES)]
     positions = onnx_positions(model.path) if settings.runtime == "onnxruntime" else {}
     return ModelProfile(
         device=device.info,
         settings=settings,
         taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        num_runs=profile.num_runs,
+        num_processes=len(profiles),
+        num_runs=sum(profile.num_runs for profile in profiles),
         pocketbert_version=version("pocketbert"),
-        operators=operator_costs(profile, positions),
+        operators=operator_costs(profiles, positions),
     )
 
 
@@ -72,25 +79,29 @@ def onnx_positions(path: Path) -> dict[str, str]:
     return positions
 
 
-def operator_costs(profile: OperatorProfile, positions: dict[str, str]) -> tuple[OperatorCost, ...]:
-    """Add up a profile by kind and position, the most expensive first.
+def operator_costs(profiles: Sequence[OperatorProfile], positions: Mapping[str, str]) -> tuple[OperatorCost, ...]:
+    """Add up the operators of one inference by kind and position, the most expensive first.
 
     Args:
-        profile: What a runner printed.
+        profiles: What runners printed of one model; of each operator, the median over them counts.
         positions: What each operator is for, by its name in the model file.
     """
-    sums: dict[tuple[str, str], tuple[int, int]] = {}
-    for operator in profile.operators:
-        # ExecuTorch says of an operator where it ran; its name is its kind.
-        kind = operator.name if operator.type in ("kernel", "delegate") else operator.type
-        found = _NODE_NAME.search(operator.name)
+    per_inference: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for profile in profiles:
+        for operator in profile.operators:
+            # ExecuTorch says of an operator where it ran; its name is its kind.
+            kind = operator.name if operator.type in ("kernel", "delegate") else operator.type
+            taken = (operator.num_calls / profile.num_runs, operator.total_ns / profile.num_runs)
+            per_inference.setdefault((operator.name, kind), []).append(taken)
+    sums: dict[tuple[str, str], tuple[float, float]] = {}
+    for (name, kind), taken_each in per_inference.items():
+        found = _NODE_NAME.search(name)
         key = (kind, positions.get(found.group(), "") if found else "")
-        calls, time_ns = sums.get(key, (0, 0))
-        sums[key] = (calls + operator.num_calls, time_ns + operator.total_ns)
+        calls, time_ns = (median(values) for values in zip(*taken_each, strict=True))
+        calls_before, time_before_ns = sums.get(key, (0.0, 0.0))
+        sums[key] = (calls_before + calls, time_before_ns + time_ns)
     costs = [
-        OperatorCost(
-            kind=kind, position=position, num_calls=calls / profile.num_runs, time_ns=time_ns / profile.num_runs
-        )
+        OperatorCost(kind=kind, position=position, num_calls=calls, time_ns=time_ns)
         for (kind, position), (calls, time_ns) in sums.items()
     ]
     return tuple(sorted(costs, key=lambda cost: -cost.time_ns))

@@ -112,13 +112,15 @@ class OperatorCost:
 class ModelProfile:
     """Where the time of one network goes on one device.
 
-    Taken over ``num_runs`` inferences in one process, with a clock read around
-    every operator: its times are no latency, and are compared with none.
+    Taken over ``num_runs`` inferences in ``num_processes`` fresh processes, with a
+    clock read around every operator: its times are no latency, and are compared
+    with none.
     """
 
     device: DeviceInfo
     settings: RunSettings
     taken_at: str
+    num_processes: int
     num_runs: int
     pocketbert_version: str
     operators: tuple[OperatorCost, ...]

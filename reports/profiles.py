@@ -76,7 +76,8 @@ def source(profile: ModelProfile) -> str:
     device, settings = profile.device, profile.settings
     return (
         f"{device.device_id} ({device.backend.value}), {settings.runtime} {settings.runtime_version}, "
-        f"{settings.num_threads} thread(s), {settings.sequence_length} tokens, {profile.num_runs} inferences, "
+        f"{settings.num_threads} thread(s), {settings.sequence_length} tokens, {profile.num_runs} inferences "
+        f"in {profile.num_processes} processes, "
         f"{profile.taken_at}"
     )
 

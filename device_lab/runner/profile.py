@@ -33,7 +33,7 @@ class OperatorTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorProfile:
-    """The operators of ``num_runs`` inferences, the most expensive first."""
+    """The operators of ``num_runs`` inferences in one process, the most expensive first."""
 
     runtime: str
     runtime_version: str
