@@ -14,7 +14,7 @@ from device_lab.errors import DeviceLabError
 from device_lab.measurement import ModelFile, Precision, Reason
 from device_lab.protocol import measure
 from device_lab.simulation import Scenario, SimulatedDevice
-from device_lab.statistics import half_width, ratio_interval
+from device_lab.statistics import half_width, is_disturbed, ratio_interval
 
 _REFERENCE = "reference"
 
@@ -25,13 +25,17 @@ class Coverage:
 
     ``covered`` is a share of the intervals, ``goal_met`` one of all outcomes, as is
     ``explained``: that of an interval as narrow as asked, or of a reason why not. An
-    outcome of fewer than two kept blocks has no interval;
+    outcome of fewer than two kept blocks has no interval. ``told`` is the share of
+    intervals that contain the truth, or whose measurement missed its goal or is
+    not quiet and says so; ``median_width`` that of their half-widths;
     ``root_mean_square_error`` is that of the log ratio, ``duration_s`` the mean
     simulated time for each candidate.
     """
 
     num_intervals: int
     covered: float
+    told: float
+    median_width: float
     goal_met: float
     explained: float
     num_blocks: float
@@ -65,7 +69,7 @@ def simulate_coverage(
     Raises:
         DeviceLabError: If a session ends in an error instead of a measurement.
     """
-    errors, covered, goal_met, explained, num_blocks, duration_s = [], 0, 0, 0, 0, 0.0
+    errors, widths, covered, told, goal_met, explained, num_blocks, duration_s = [], [], 0, 0, 0, 0, 0, 0.0
     candidates = [simulated_model(f"candidate-{i}") for i in range(num_candidates)]
     for session in range(num_sessions):
         generator = np.random.default_rng([seed, session])
@@ -91,12 +95,17 @@ def simulate_coverage(
             num_blocks += len(outcome.blocks)
             if math.isfinite(half_width(outcome.blocks)):
                 interval = ratio_interval(outcome.blocks)
-                covered += interval.low <= ratio <= interval.high
+                is_covered = interval.low <= ratio <= interval.high
+                covered += is_covered
+                told += is_covered or outcome.reason is not Reason.GOAL_MET or is_disturbed(outcome.blocks)
+                widths.append(math.log(interval.high / interval.low) / 2)
                 errors.append(math.log(interval.estimate / ratio))
     num_outcomes = num_sessions * num_candidates
     return Coverage(
         num_intervals=len(errors),
         covered=covered / len(errors),
+        told=told / len(errors),
+        median_width=float(np.median(widths)),
         goal_met=goal_met / num_outcomes,
         explained=explained / num_outcomes,
         num_blocks=num_blocks / num_outcomes,

@@ -104,7 +104,7 @@ class RunSettings:
 class ModelFile:
     """A model on this machine's disk, with what a right answer looks like.
 
-    ``expected_output`` are the logits, in order, that torch gives for the
+    ``expected_output`` are the logits, in order, that ``answered_by`` gives for the
     deterministic input of `device_lab.runner.contract`; a run whose output
     differs by more than 1e-4 is an error, never a latency. ``token_limit`` is
     one more than the largest token id that input may hold. ``checked_here_by``
@@ -119,6 +119,7 @@ class ModelFile:
     token_limit: int
     expected_output: tuple[float, ...]
     checked_here_by: str = ""
+    answered_by: str = "torch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

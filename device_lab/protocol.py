@@ -153,9 +153,9 @@ def run_process(model: ModelFile, *, device: Device, num_threads: int, precision
 
 
 def _check_answer(output: RunnerOutput, model: ModelFile) -> None:
-    """Hold what a process answered against torch; where it prints no answer, the file has to be checked already."""
+    """Hold what a process answered against what is right; one that prints nothing needs a file that was checked."""
     if output.output is not None:
-        check_output(output.output, expected=model.expected_output)
+        check_output(output.output, expected=model.expected_output, answered_by=model.answered_by)
     elif not model.checked_here_by:
         raise WrongOutputError(
             f"{model.path.name}: the runner prints no answer and nobody has held this file against torch; "

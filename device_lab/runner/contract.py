@@ -97,20 +97,22 @@ class RunnerArguments:
         return cls(**values)
 
 
-def check_output(output: Sequence[float] | None, *, expected: Sequence[float]) -> None:
-    """Compare the logits of a run with torch's: 1e-4, absolute below 1 and relative above.
+def check_output(output: Sequence[float] | None, *, expected: Sequence[float], answered_by: str = "torch") -> None:
+    """Compare the logits of a run with those ``answered_by`` gives: 1e-4, absolute below 1 and relative above.
 
     Raises:
         WrongOutputError: If their number differs, or one of them by more, or there are none.
     """
     if output is None or len(output) != len(expected):
         num_seen = 0 if output is None else len(output)
-        raise WrongOutputError(f"the model gave {num_seen} logits, torch gives {len(expected)}; export it again")
+        raise WrongOutputError(
+            f"the model gave {num_seen} logits, {answered_by} gives {len(expected)}; export it again"
+        )
     for index, (seen, right) in enumerate(zip(output, expected, strict=True)):
         # Written so that a NaN fails.
         if not abs(seen - right) <= OUTPUT_TOLERANCE * max(1.0, abs(right)):
             raise WrongOutputError(
-                f"logit {index} is {seen:.6g}, torch gives {right:.6g}; they may differ by {OUTPUT_TOLERANCE:g}"
+                f"logit {index} is {seen:.6g}, {answered_by} gives {right:.6g}; they may differ by {OUTPUT_TOLERANCE:g}"
             )
 
 

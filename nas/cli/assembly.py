@@ -69,7 +69,7 @@ def find_cold_baseline_ns(
         StoreError: If the store cannot be read.
     """
     subject = Subject(
-        reference=squeezebert_rule(teacher_plan(request.teacher).arch),
+        reference_id=squeezebert_rule(teacher_plan(request.teacher).arch).arch_id,
         words=("--teacher", request.teacher),
         num_threads=request.num_threads,
         sequence_length=request.sequence_length,

@@ -15,7 +15,6 @@ from nas.cli.stores import STORE_FILE, open_store
 from nas.passwords import hide_passwords
 from nas.qualifications import find_qualification, require_qualification
 from nas.timing import device_settings
-from search_spaces.architecture import Architecture
 
 STORE_NAME = "measurements"
 """The store of `nas measure` and `nas qualify`, a run's neighbour."""
@@ -23,9 +22,13 @@ STORE_NAME = "measurements"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a certificate is about, besides the device. ``words`` say the reference on the command line."""
+    """What a certificate is about, besides the device.
 
-    reference: Architecture
+    ``reference_id`` is the reference's ``arch_id``, or what `nas.cli.models.read_timed_model`
+    gives a file; ``words`` say the reference on the command line.
+    """
+
+    reference_id: str
     words: tuple[str, ...]
     num_threads: int
     sequence_length: int
@@ -54,7 +57,7 @@ def find_certificate(device: Device, subject: Subject, *, shelf: Shelf) -> Quali
             store,
             device_id=device.info.device_id,
             settings=device_settings(device, num_threads=subject.num_threads, sequence_length=subject.sequence_length),
-            reference_arch_id=subject.reference.arch_id,
+            reference_arch_id=subject.reference_id,
         )
 
 

@@ -23,21 +23,22 @@ from nas.cli.options import (
 
 if TYPE_CHECKING:
     from device_lab.gate import Verdict
-    from device_lab.measurement import Interval, Measurement, ModelFile
+    from device_lab.measurement import Interval, Measurement
     from nas.cli.sessions import Session
-    from nas.timed_models import TimedModels
 
 TOO_SLOW, NOT_MEASURED = 1, 3
 RUNTIME = "onnxruntime"
+MIN_BLOCKS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gated:
-    """What a gate found on one device."""
+    """What a gate found on one device. ``checked`` says where, and against whose, the answers were held."""
 
     ratio: Interval
     verdict: Verdict
     measurement: Measurement
+    checked: str
 
 
 def gate(
@@ -54,11 +55,16 @@ def gate(
     budget_minutes: Annotated[
         float | None, typer.Option(min=0, help="answer after this long with what is known")
     ] = None,
+    unqualified: Annotated[bool, typer.Option("--unqualified", help="time on phones that have no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
     """Time a model against a reference, and fail only if it is shown to be slower than it may be.
+
+    A phone needs a certificate for the reference, by `nas qualify --against`, and is
+    paused while it is warmer than that says. Every run has to give the right answer:
+    of an ONNX file the one ONNX Runtime gives here without any optimisation, else torch's.
 
     Exit codes: 0 not shown to be too slow, 1 the lower bound of the ratio's 95 %
     interval exceeds --max-ratio on a device, 3 not measured.
@@ -67,12 +73,16 @@ def gate(
     """
     import numpy as np
 
+    from device_lab.caveats import where_checked
+    from device_lab.errors import DeviceUnfitError
     from device_lab.gate import Verdict, judge
-    from device_lab.protocol import measure
-    from device_lab.statistics import ratio_interval
+    from device_lab.measurement import Reason
+    from device_lab.protocol import MAX_HEAT, measure
+    from device_lab.statistics import kept_blocks, ratio_interval
     from nas.cli.assembly import find_precision
-    from nas.cli.certificates import STORE_NAME, Shelf
+    from nas.cli.certificates import STORE_NAME, Shelf, Subject, cold_baseline_ns
     from nas.cli.main import EXPECTED_ERRORS
+    from nas.cli.models import read_timed_model
     from nas.cli.places import DeviceChoice
     from nas.cli.sessions import on_every_device
     from nas.timed_models import TimedModels
@@ -87,14 +97,23 @@ def gate(
             num_threads=threads,
             precision=wanted,
             generator=np.random.default_rng(0),
+            cold_baseline_ns=cold_baseline_ns(session.device, subject, shelf=shelf, is_required=not unqualified),
             budget_s=None if budget_minutes is None else 60 * budget_minutes,
             on_progress=lambda progress: session.progress.measured(progress, session.device),
             clock=session.clock,
         )
         if isinstance(outcome, Exception):
             raise outcome
+        if outcome.reason is Reason.THERMAL and len(kept_blocks(outcome.blocks)) < MIN_BLOCKS:
+            warm = f"the reference stayed more than {MAX_HEAT - 1:.0%} slower than on the cold device; let it cool"
+            raise DeviceUnfitError(serial=session.device.info.device_id, reasons=(warm,))
         ratio = ratio_interval(outcome.blocks)
-        return Gated(ratio=ratio, verdict=judge(ratio, max_ratio=max_ratio), measurement=outcome)
+        return Gated(
+            ratio=ratio,
+            verdict=judge(ratio, max_ratio=max_ratio),
+            measurement=outcome,
+            checked=f"{where_checked(outcome)} against {answered_by}",
+        )
 
     try:
         _check_limit(max_ratio)
@@ -106,7 +125,17 @@ def gate(
             num_labels=2,
             with_weights=runner is not None,
         )
-        candidate, reference = _read_models(model, against, made=models)
+        _, candidate = read_timed_model(model, made=models)
+        reference_id, reference = read_timed_model(against, made=models)
+        answered_by = " and ".join(dict.fromkeys((candidate.answered_by, reference.answered_by)))
+        subject = Subject(
+            reference_id=reference_id,
+            words=() if against == "squeezebert" else ("--against", against),
+            num_threads=threads,
+            sequence_length=reference.sequence_length,
+            num_virtual=virtual,
+            runner=runner,
+        )
         results = on_every_device(
             DeviceChoice(device=device, runtime=RUNTIME, num_threads=threads, num_virtual=virtual, runner=runner),
             shelf=shelf,
@@ -130,23 +159,11 @@ def _check_limit(max_ratio: float) -> None:
         raise SettingsError(f"--max-ratio {max_ratio:g} must be above 0")
 
 
-def _read_models(model: str, against: str, *, made: TimedModels) -> tuple[ModelFile, ModelFile]:
-    """Return the model and the reference: files that are given, or what ``made`` makes of their names."""
-    from nas.cli.models import read_architecture
-    from nas.model_files import read_onnx_model
-
-    first, second = (
-        read_onnx_model(Path(name), sequence_length=made.sequence_length)
-        if name.endswith(".onnx")
-        else made.export(read_architecture(name))
-        for name in (model, against)
-    )
-    return first, second
-
-
 def _print(
     results: Mapping[str, Gated | Exception], *, as_json: bool, max_ratio: float, names: tuple[str, str]
 ) -> None:
+    from device_lab.caveats import caveats
+
     if as_json:
         print_json([_document(name, result, max_ratio=max_ratio) for name, result in results.items()])
     for name, result in results.items():
@@ -154,6 +171,8 @@ def _print(
             stderr.print(f"nas: error: {name}: {result}", markup=False, soft_wrap=True)
         elif not as_json:
             print_sentence(f"{name}: {_sentence(result, max_ratio=max_ratio, names=names)}")
+            for caveat in caveats(result.measurement):
+                stderr.print(f"{name}: note: {caveat}", markup=False, soft_wrap=True)
 
 
 def _sentence(gated: Gated, *, max_ratio: float, names: tuple[str, str]) -> str:
@@ -169,11 +188,12 @@ def _sentence(gated: Gated, *, max_ratio: float, names: tuple[str, str]) -> str:
     return (
         f"{names[0]} takes {ratio.estimate:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) times as long as {names[1]} "
         f"({gated.measurement.device.backend}, {len(kept_blocks(blocks))} of {len(blocks)} blocks, "
-        f"{gated.measurement.reason.value.replace('_', ' ')}). {said}."
+        f"{gated.measurement.reason.value.replace('_', ' ')}; {gated.checked}). {said}."
     )
 
 
 def _document(name: str, result: Gated | Exception, *, max_ratio: float) -> dict[str, object]:
+    from device_lab.caveats import caveats
     from nas.documents import to_document
 
     if isinstance(result, Exception):
@@ -187,5 +207,8 @@ def _document(name: str, result: Gated | Exception, *, max_ratio: float) -> dict
         "backend": result.measurement.device.backend.value,
         "num_blocks": len(result.measurement.blocks),
         "reason": result.measurement.reason.value,
+        "num_cooldowns": result.measurement.num_cooldowns,
+        "outputs": result.checked,
+        "flags": caveats(result.measurement),
         "settings": to_document(result.measurement.settings),
     }

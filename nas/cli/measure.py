@@ -60,8 +60,9 @@ def measure(
 
     archs = {name: read_architecture(name) for name in models}
     wanted = find_precision(precision)
+    reference = read_architecture(against)
     subject = Subject(
-        reference=read_architecture(against),
+        reference_id=reference.arch_id,
         words=() if against == "squeezebert" else ("--against", against),
         num_threads=threads,
         sequence_length=sequence_length,
@@ -82,7 +83,7 @@ def measure(
             store=session.store,
             device=session.device,
             num_threads=threads,
-            reference=subject.reference,
+            reference=reference,
             models=timed_models,
             seed=0,
             cold_baseline_ns=cold_baseline_ns(session.device, subject, shelf=shelf, is_required=not unqualified),

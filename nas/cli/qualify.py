@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from nas.cli.console import print_json, stderr, stdout
-from nas.cli.models import read_architecture
+from nas.cli.models import read_timed_model
 from nas.cli.options import (
     DEFAULT_RUNS_FOLDER,
     AsJson,
@@ -24,16 +24,17 @@ from nas.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from device_lab.measurement import ModelFile
     from device_lab.qualification import Qualification
     from nas.cli.sessions import Session
-    from search_spaces.architecture import Architecture
+    from nas.timed_models import TimedModels
 
 
 def qualify(
     *,
     device: Annotated[str, typer.Option(help="host, a phone's serial or HOST:PORT, or all phones")] = "host",
     virtual: NumVirtual = 0,
-    against: Annotated[str, typer.Option(help="the reference: a name or a JSON file")] = "squeezebert",
+    against: Annotated[str, typer.Option(help="the reference: a name, a JSON file or an ONNX file")] = "squeezebert",
     teacher: Annotated[
         str | None, typer.Option(help="instead: the reference of a search with this teacher, see `nas search`")
     ] = None,
@@ -67,7 +68,6 @@ def qualify(
     from nas.timed_models import TimedModels
     from nas.timing import device_settings
 
-    reference = _reference(against, teacher)
     wanted = find_precision(precision)
     timed_models = TimedModels(
         runs_folder / STORE_NAME / "models",
@@ -76,11 +76,12 @@ def qualify(
         num_labels=2,
         with_weights=runner is not None,
     )
+    reference_id, reference = _reference(against, teacher, runtime=runtime, made=timed_models)
 
     def qualify_one(session: Session) -> Qualification:
         session.progress.tell("measuring the cold baseline")
         certificate = qualify_device(
-            timed_models.export(reference),
+            reference,
             device=session.device,
             num_threads=threads,
             generator=np.random.default_rng(0),
@@ -92,8 +93,8 @@ def qualify(
         save_qualification(
             session.store,
             certificate,
-            settings=device_settings(session.device, num_threads=threads, sequence_length=sequence_length),
-            reference_arch_id=reference.arch_id,
+            settings=device_settings(session.device, num_threads=threads, sequence_length=reference.sequence_length),
+            reference_arch_id=reference_id,
         )
         return certificate
 
@@ -111,13 +112,19 @@ def qualify(
         raise typer.Exit(1)
 
 
-def _reference(against: str, teacher: str | None) -> Architecture:
+def _reference(against: str, teacher: str | None, *, runtime: str, made: TimedModels) -> tuple[str, ModelFile]:
+    """Return the id and the file of what a device is to be told from itself by."""
+    from nas.errors import SettingsError
+
     if teacher is None:
-        return read_architecture(against)
+        if against.endswith(".onnx") and runtime != "onnxruntime":
+            raise SettingsError(f"--runtime {runtime} cannot execute {against}; an ONNX file needs onnxruntime")
+        return read_timed_model(against, made=made)
     from nas.teacher_plans import teacher_plan
     from search_spaces.reference import squeezebert_rule
 
-    return squeezebert_rule(teacher_plan(teacher).arch)
+    arch = squeezebert_rule(teacher_plan(teacher).arch)
+    return arch.arch_id, made.export(arch)
 
 
 def _document(name: str, result: Qualification | Exception) -> dict[str, object]:

@@ -65,7 +65,10 @@ def reproduce(
     wanted = find_precision(precision)
     shelf = Shelf(runs_folder=runs_folder, storage=storage)
     subject = Subject(
-        reference=BERT_BASE, words=("--against", "bert-base"), num_threads=threads, sequence_length=SEQUENCE_LENGTH
+        reference_id=BERT_BASE.arch_id,
+        words=("--against", "bert-base"),
+        num_threads=threads,
+        sequence_length=SEQUENCE_LENGTH,
     )
     with stderr.status(f"building both {paper.value} networks"):
         sizes = tuple(built_size(arch, sequence_length=SEQUENCE_LENGTH) for arch in (BERT_BASE, SQUEEZEBERT))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto
 
@@ -29,6 +31,24 @@ def test_a_file_is_read_with_its_shape_and_the_answer_it_has_to_give(tmp_path: P
     assert (read.sequence_length, read.batch_size, read.token_limit) == (16, 2, TOKEN_LIMIT)
     assert read.sha256 == written.sha256
     assert read.expected_output == pytest.approx(written.expected_output, abs=1e-5)
+    assert read.answered_by == f"ONNX Runtime {onnxruntime.__version__} without optimisations"
+
+
+def test_the_answer_to_give_comes_from_a_graph_that_nothing_optimised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.onnx").path
+    levels = []
+    session = onnxruntime.InferenceSession
+
+    def watched(model: str, options: onnxruntime.SessionOptions, **others: Any) -> onnxruntime.InferenceSession:
+        levels.append(options.graph_optimization_level)
+        return session(model, options, **others)
+
+    monkeypatch.setattr("nas.model_files.onnxruntime.InferenceSession", watched)
+    read_onnx_model(path, sequence_length=16)
+
+    assert levels == [onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL]
 
 
 def test_a_shape_the_file_leaves_open_is_the_one_asked_for(tmp_path: Path) -> None:
@@ -131,7 +151,7 @@ def test_the_same_file_passes_and_a_far_larger_one_fails(nas: CommandLine, tmp_p
     small, large = tmp_path / "small.onnx", tmp_path / "large.onnx"
     write_tiny_model(small, hidden_size=64, num_layers=2)
     write_tiny_model(large, hidden_size=256, num_layers=40)
-    coarse = ("--precision", "coarse", "--budget-minutes", "0.2")
+    coarse = ("--precision", "coarse", "--budget-minutes", "1")
 
     same = nas.in_folder("gate", str(small), "--against", str(small), "--json", *coarse)
     slower = nas.in_folder("gate", str(large), "--against", str(small), *coarse)
@@ -142,6 +162,7 @@ def test_the_same_file_passes_and_a_far_larger_one_fails(nas: CommandLine, tmp_p
     assert document["ratio"]["low"] <= 1.05
     assert slower.code == 1
     assert "large.onnx takes " in slower.stdout
+    assert "outputs checked in every run against ONNX Runtime" in " ".join(slower.stdout.split())
     assert "TOO SLOW: the whole interval lies above 1.05." in slower.stdout
 
 

@@ -63,6 +63,14 @@ def test_a_checked_file_is_still_held_against_an_answer_that_is_printed() -> Non
         run_process(replace(FAST, checked_here_by="litert"), device=device, num_threads=1, precision=QUICK)
 
 
+def test_a_wrong_answer_is_held_against_whoever_gave_the_right_one() -> None:
+    device = MeddledDevice(simulated_device(), lambda name, count, output: replace(output, output=(0.25, -3.1)))
+    fast = replace(FAST, answered_by="ONNX Runtime 9 without optimisations")
+
+    with pytest.raises(WrongOutputError, match=r"logit 1 is -3\.1, ONNX Runtime 9 without optimisations gives -3;"):
+        run_process(fast, device=device, num_threads=1, precision=QUICK)
+
+
 def test_a_summary_of_too_few_inferences_is_refused() -> None:
     simulated = simulated_device()
 

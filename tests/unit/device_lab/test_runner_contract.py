@@ -100,3 +100,5 @@ def test_logits_may_differ_by_one_in_ten_thousand_of_the_larger_of_one_and_thems
         check_output((0.50011, -200.0), expected=(0.5, -200.0))
     with pytest.raises(WrongOutputError, match=r"logit 1 is -200\.03"):
         check_output((0.5, -200.03), expected=(0.5, -200.0))
+    with pytest.raises(WrongOutputError, match=r"the model gave 1 logits, an engine gives 2; export it again"):
+        check_output((0.5,), expected=(0.5, -200.0), answered_by="an engine")
