@@ -20,7 +20,7 @@ from optuna.distributions import IntDistribution
 from nas.cost import model_cost
 from nas.documents import to_document
 from nas.records import Role
-from nas.runs import NOTE_KEY, TrialNote
+from nas.trial_notes import NOTE_KEY, TrialNote
 from nas.samplers import make_sampler
 from nas.store import Store, sqlite_url
 from search_spaces.reference import BERT_BASE

@@ -73,4 +73,5 @@ class AccuracySurrogate:
     def _kernel(self, one: Floats, other: Floats, length: float) -> Floats:
         # A plane through everything besides the bumps: what lies outside of the examples goes on falling.
         squared = ((one[:, None, :] - other[None, :, :]) ** 2).sum(axis=2)
-        return np.exp(-squared / (2 * one.shape[1] * length**2)) + 0.5 * (1 + one @ other.T / one.shape[1])
+        kernel: Floats = np.exp(-squared / (2 * one.shape[1] * length**2)) + 0.5 * (1 + one @ other.T / one.shape[1])
+        return kernel

@@ -30,7 +30,8 @@ from nas.latency_process import Pairs, RatioProcess, linearise
 from search_spaces.architecture import GROUP_POSITIONS, Architecture
 
 Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
+# The width of the prior of a log price; deviation and length of the smooth part.
+Setting = tuple[float, tuple[float, float]]
 
 LEVEL = 0.90
 MIN_SAMPLES = 5
@@ -92,8 +93,8 @@ class LatencyPredictor:
         self._seen = _ranges([arch for sample in samples for arch in (sample.arch, sample.reference)])
         self._observed = np.log([sample.ratio for sample in samples])
         self._error_variance = np.array([sample.standard_error for sample in samples]) ** 2
-        self._process = self._fit(np.arange(len(samples)))
-        residuals, deviations = self._left_out()
+        self._process, setting, noise = self._fit()
+        residuals, deviations = self._left_out(setting, noise)
         self._stretch = _stretch(residuals / deviations)
         self.left_out_errors: Floats = np.expm1(np.abs(residuals))
 
@@ -116,12 +117,16 @@ class LatencyPredictor:
             for arch, mean, half in zip(archs, means.tolist(), halves.tolist(), strict=True)
         ]
 
-    def _fit(self, chosen: Indices) -> RatioProcess:
-        """Fit to some samples again and again, each time weighted by how well the others foretell them."""
-        pairs, observed = self._pairs_of(chosen), self._observed[chosen]
-        ordinary = self._error_variance[chosen] + NUGGET**2
+    def _fit(self) -> tuple[RatioProcess, Setting, Floats]:
+        """Fit again and again, each time with the samples weighted by how well the others foretell them.
+
+        Returns:
+            The process, the widths of its priors, and the variance each sample is taken to have.
+        """
+        pairs = self._pairs_of(self.samples)
+        ordinary = self._error_variance + NUGGET**2
         noise = ordinary
-        process = _most_likely(pairs, observed, noise)
+        process, setting = _most_likely(pairs, self._observed, noise)
         for _ in range(NUM_REWEIGHTINGS):
             residuals, deviations = process.left_out()
             # Of a t distribution: the weight of a sample falls with its distance, as if its own error were ordinary.
@@ -130,22 +135,25 @@ class LatencyPredictor:
             if np.allclose(wanted, noise, rtol=0.1):
                 break
             noise = wanted
-            process = _most_likely(pairs, observed, noise)
-        return process
+            process = _process(pairs, self._observed, noise, setting)
+        # Widths chosen with a wild sample at full weight would be too great.
+        process, setting = _most_likely(pairs, self._observed, noise)
+        return process, setting, noise
 
-    def _left_out(self) -> tuple[Floats, Floats]:
+    def _left_out(self, setting: Setting, noise: Floats) -> tuple[Floats, Floats]:
         """Return how far each sample lies from what a fit without its fold says, and in what standard deviation."""
         num_samples = len(self.samples)
         residuals, variances = np.zeros(num_samples), np.zeros(num_samples)
         folds = np.arange(num_samples) % min(NUM_FOLDS, num_samples)
         for fold in range(folds.max() + 1):
             (here,), (others,) = np.nonzero(folds == fold), np.nonzero(folds != fold)
-            means, variances[here] = self._fit(others).at(self._pairs_of(here))
+            pairs = self._pairs_of([self.samples[i] for i in others])
+            without = _process(pairs, self._observed[others], noise[others], setting)
+            means, variances[here] = without.at(self._pairs_of([self.samples[i] for i in here]))
             residuals[here] = self._observed[here] - means
         return residuals, np.sqrt(variances + NUGGET**2 + self._error_variance)
 
-    def _pairs_of(self, chosen: Indices) -> Pairs:
-        samples = [self.samples[i] for i in chosen]
+    def _pairs_of(self, samples: Sequence[LatencySample]) -> Pairs:
         return self._pairs([sample.arch for sample in samples], [sample.reference for sample in samples])
 
     def _pairs(self, archs: Sequence[Architecture], references: Sequence[Architecture]) -> Pairs:
@@ -162,18 +170,21 @@ def work_at_guessed_prices(archs: Sequence[Architecture], *, reference: Architec
     return describe(archs, sequence_length=sequence_length) * prices / unit
 
 
-def _most_likely(pairs: Pairs, observed: Floats, noise: Floats) -> RatioProcess:
-    """Return the process whose priors' widths make the observations likeliest."""
-    processes = [
-        RatioProcess(
-            pairs, observed, noise, linearised=linearised, bump_deviation=bump_deviation, bump_length=bump_length
-        )
-        for linearised in (
-            linearise(pairs, observed, noise + TYPICAL_BUMP**2, deviation=deviation) for deviation in PRICE_DEVIATIONS
-        )
-        for bump_deviation, bump_length in product(BUMP_DEVIATIONS, BUMP_LENGTHS)
-    ]
-    return max(processes, key=lambda process: process.log_likelihood)
+def _most_likely(pairs: Pairs, observed: Floats, noise: Floats) -> tuple[RatioProcess, Setting]:
+    """Return the process, and the widths of its priors, under which the observations are likeliest."""
+    tried = []
+    for deviation in PRICE_DEVIATIONS:
+        linearised = linearise(pairs, observed, noise + TYPICAL_BUMP**2, deviation=deviation)
+        for bump in product(BUMP_DEVIATIONS, BUMP_LENGTHS):
+            process = RatioProcess(pairs, observed, noise, linearised=linearised, bump=bump)
+            tried.append((process, (deviation, bump)))
+    return max(tried, key=lambda pair: pair[0].log_likelihood)
+
+
+def _process(pairs: Pairs, observed: Floats, noise: Floats, setting: Setting) -> RatioProcess:
+    deviation, bump = setting
+    linearised = linearise(pairs, observed, noise + TYPICAL_BUMP**2, deviation=deviation)
+    return RatioProcess(pairs, observed, noise, linearised=linearised, bump=bump)
 
 
 def _check(samples: Sequence[LatencySample]) -> None:

@@ -89,7 +89,7 @@ def prior_covariance(pairs: Pairs, *, price_deviation: float, bump: tuple[float,
 
 
 class RatioProcess:
-    """The process given observations. ``bump_deviation`` and ``bump_length`` are those of its smooth part."""
+    """The process given observations. ``bump`` is the deviation and the length of its smooth part."""
 
     def __init__(
         self,
@@ -98,12 +98,11 @@ class RatioProcess:
         noise: Floats,
         *,
         linearised: Linearised,
-        bump_deviation: float,
-        bump_length: float,
+        bump: tuple[float, float],
     ) -> None:
         self._pairs = pairs
         self._linearised = linearised
-        self._bump = (bump_deviation, bump_length)
+        self._bump = bump
         covariance = _covariance(pairs, pairs, linearised, self._bump) + np.diag(noise)
         self._factor = cho_factor(covariance, lower=True)
         deviations = observed - linearised.mean(pairs)

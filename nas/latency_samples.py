@@ -21,6 +21,8 @@ def latency_samples(
 ) -> list[LatencySample]:
     """Return one sample for each architecture, from its finest measurement that has an interval.
 
+    The reference gives none: its ratio to itself says nothing but how well it was measured.
+
     Args:
         measured: Measurements against ``reference``, from coarse to fine.
         reference: What the ratios are to.
@@ -33,7 +35,7 @@ def latency_samples(
     for arch, measurements in measured.items():
         widths = [(half_width(each.blocks), each) for each in measurements]
         width, finest = min(widths, key=lambda pair: pair[0], default=(float("inf"), None))
-        if finest is not None and width < float("inf"):
+        if arch != reference and finest is not None and width < float("inf"):
             samples.append(
                 LatencySample(
                     arch=arch,

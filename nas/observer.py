@@ -28,12 +28,20 @@ class Observer(Protocol):
         """A round of measuring is done."""
         ...
 
-    def finished(self, number: int, values: dict[Objective, float]) -> None:
-        """A trial has its values."""
+    def finished(self, number: int, values: dict[Objective, float], *, is_predicted: bool) -> None:
+        """A trial has its values; its latency may be predicted."""
         ...
 
     def failed(self, number: int, reason: str) -> None:
         """A trial failed; the search goes on."""
+        ...
+
+    def rejected(self, number: int, missed: str) -> None:
+        """A trial's architecture misses constraints; nothing is spent on it."""
+        ...
+
+    def settling(self, num_architectures: int) -> None:
+        """Candidates are about to be measured that may be on the front by their predictions."""
         ...
 
     def refining(self, num_architectures: int, precision: Precision) -> None:

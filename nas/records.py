@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from device_lab.measurement import DeviceInfo, Interval, Measurement, RunSettings
 from device_lab.qualification import Qualification
+from nas.constraints import Constraints
 from nas.cost import Cost
 from search_spaces.architecture import Architecture
 
@@ -23,6 +24,14 @@ class Objective(StrEnum):
     LATENCY = "latency"
     MACS = "macs"
     PARAMETERS = "parameters"
+
+
+class LatencyMode(StrEnum):
+    """Where a search's latencies come from: all measured, those of the front, or those that decide the front."""
+
+    MEASURED = "measured"
+    PREDICTED = "predicted"
+    HYBRID = "hybrid"
 
 
 class Role(StrEnum):
@@ -79,7 +88,9 @@ class Trial:
     the same architecture when this one was answered from the store.
     ``failure`` is the reason in one line if ``state`` is FAILED. ``score`` is
     that of the highest fidelity the architecture has reached.
-    ``measurements`` all have an interval, the narrowest last.
+    ``measurements`` all have an interval, the narrowest last. ``predicted`` is
+    the latency ratio of one that has none, with the interval a measurement would
+    lie in, where the run predicts.
     """
 
     number: int
@@ -92,6 +103,7 @@ class Trial:
     same_as: int | None
     failure: str | None
     duration_s: float | None
+    predicted: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +144,7 @@ class Run:
 
     ``evaluator`` is the fidelity of the run's front: the highest that a
     candidate has reached. ``profiles`` are those taken on ``device`` under
-    ``settings``, by ``arch_id``.
+    ``settings``, by ``arch_id``. ``constraints`` are what candidates had to keep.
     """
 
     name: str
@@ -149,6 +161,7 @@ class Run:
     settings: RunSettings | None
     trials: tuple[Trial, ...]
     profiles: Mapping[str, ModelProfile] = field(default_factory=dict)
+    constraints: Constraints = field(default_factory=Constraints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

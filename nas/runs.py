@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +17,16 @@ import optuna
 from optuna.study import StudyDirection
 
 from device_lab.measurement import DeviceInfo, Measurement, RunSettings
-from device_lab.statistics import half_width
+from nas.constraints import Constraints
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
 from nas.errors import RunBusyError, SettingsError, StoreError
 from nas.profiles import find_profiles
-from nas.records import Objective, Role, Run, Score, Trial, TrialState
+from nas.records import LatencyMode, Objective, Role, Run, Score, Trial, TrialState
+from nas.run_latencies import architectures_of, find_measured, usable, with_predictions
 from nas.store import Store
 from nas.tasks import Task, find_task_folder, load_task
+from nas.trial_notes import NOTE_KEY, is_interrupted, is_rejected, read_note
 from search_spaces.architecture import Architecture
 from search_spaces.reference import squeezebert_rule
 
@@ -39,7 +40,8 @@ class SearchRequest:
     """What a user asks of a run. A run keeps its request, so resuming it needs only its name.
 
     ``fidelities`` are evaluators by name, from the cheapest to the dearest;
-    ``promoted_share`` of the candidates go from each to the next. ``tasks`` is
+    ``promoted_share`` of the candidates go from each to the next. The four
+    bounds are those of `nas.constraints.Constraints`. ``tasks`` is
     empty unless there are several; then ``task`` is their names with commas,
     and ``task_dir`` holds a folder for each.
     """
@@ -59,6 +61,16 @@ class SearchRequest:
     runtime: str = "onnxruntime"
     num_threads: int = 1
     sequence_length: int = 128
+    latency: LatencyMode = LatencyMode.HYBRID
+    max_latency_ratio: float | None = None
+    max_parameters: int | None = None
+    max_model_mb: float | None = None
+    min_accuracy: float | None = None
+
+    @property
+    def constraints(self) -> Constraints:
+        """What every candidate has to keep."""
+        return Constraints(**{field.name: getattr(self, field.name) for field in fields(Constraints)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,21 +103,6 @@ class SearchSettings:
     device: DeviceInfo | None
     settings: RunSettings | None
     tasks: tuple[TaskSettings, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialNote:
-    """What we write beside Optuna's own record of a trial."""
-
-    architecture: str
-    role: Role
-    same_as: int | None = None
-    failure: str | None = None
-
-
-NOTE_KEY = "nas:note"
-# The failure of a trial whose process was stopped. Its architecture is proposed again, so reports leave it out.
-INTERRUPTED = "interrupted"
 
 
 def open_study(store: Store, name: str, settings: SearchSettings) -> optuna.Study:
@@ -212,19 +209,26 @@ def load_run(store: Store, name: str) -> Run:
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
         settings = read_settings(study)
         by_fidelity = [store.find_scores(settings_id) for settings_id in settings.score_settings_ids]
-        measurements, profiles = {}, {}
+        finished = [
+            trial
+            for trial in study.get_trials(deepcopy=False)
+            if NOTE_KEY in trial.user_attrs and not is_interrupted(trial) and not is_rejected(trial)
+        ]
+        is_predicting = settings.request.latency is not LatencyMode.MEASURED
+        measured, profiles = {}, {}
         if settings.device is not None and settings.settings is not None:
-            measurements = store.find_measurements(
+            own = {Architecture.from_json(read_note(trial).architecture) for trial in finished}
+            measured = find_measured(
+                store,
                 device_id=settings.device.device_id,
                 settings=settings.settings,
-                reference_arch_id=reference_architecture(settings).arch_id,
+                reference=reference_architecture(settings),
+                among=architectures_of(store) if is_predicting else own,
             )
             profiles = find_profiles(store, device_id=settings.device.device_id, settings=settings.settings)
-        unscored = tuple(
-            _read_trial(trial, settings, measurements)
-            for trial in study.get_trials(deepcopy=False)
-            if NOTE_KEY in trial.user_attrs and read_note(trial).failure != INTERRUPTED
-        )
+        unscored = tuple(_read_trial(trial, settings, measured) for trial in finished)
+        if is_predicting:
+            unscored = with_predictions(unscored, measured, reference=reference_architecture(settings))
         created = next((trial.datetime_start for trial in study.get_trials(deepcopy=False)), None)
     level = _front_level(by_fidelity, unscored)
     # Of an architecture that was promoted, the score of the front's fidelity; nobody has one above it.
@@ -247,6 +251,7 @@ def load_run(store: Store, name: str) -> Run:
         settings=settings.settings,
         trials=trials,
         profiles=profiles,
+        constraints=settings.request.constraints,
     )
 
 
@@ -267,11 +272,6 @@ def _front_level(by_fidelity: Sequence[Mapping[str, Score]], trials: Sequence[Tr
     return max((level for level, scores in enumerate(by_fidelity) if wanted & scores.keys()), default=0)
 
 
-def read_note(trial: optuna.trial.FrozenTrial) -> TrialNote:
-    """Return what we wrote beside Optuna's record of a trial."""
-    return from_document(TrialNote, trial.user_attrs[NOTE_KEY])
-
-
 def reference_architecture(settings: SearchSettings) -> Architecture:
     """Return the architecture all ratios of a run are to: SqueezeBERT's rule on its teacher."""
     return squeezebert_rule(Architecture.from_json(settings.teacher_architecture))
@@ -280,7 +280,7 @@ def reference_architecture(settings: SearchSettings) -> Architecture:
 def _read_trial(
     trial: optuna.trial.FrozenTrial,
     settings: SearchSettings,
-    measurements: dict[str, tuple[Measurement, ...]],
+    measured: Mapping[Architecture, tuple[Measurement, ...]],
 ) -> Trial:
     note = read_note(trial)
     arch = Architecture.from_json(note.architecture)
@@ -291,24 +291,17 @@ def _read_trial(
         architecture=arch,
         cost=model_cost(arch, sequence_length=settings.request.sequence_length, num_labels=settings.num_labels),
         score=None,
-        measurements=_usable(measurements.get(arch.arch_id, ())),
+        measurements=usable(measured.get(arch, ())),
         same_as=note.same_as,
         failure=note.failure,
         duration_s=trial.duration.total_seconds() if trial.duration else None,
     )
 
 
-def _usable(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
-    """Return the measurements that have an interval, the narrowest last."""
-    usable = [each for each in measurements if math.isfinite(half_width(each.blocks))]
-    return tuple(sorted(usable, key=lambda each: -half_width(each.blocks)))
-
-
 _STATES = {
     optuna.trial.TrialState.RUNNING: TrialState.RUNNING,
     optuna.trial.TrialState.WAITING: TrialState.RUNNING,
     optuna.trial.TrialState.COMPLETE: TrialState.COMPLETE,
-    optuna.trial.TrialState.PRUNED: TrialState.FAILED,
     optuna.trial.TrialState.FAIL: TrialState.FAILED,
 }
 

@@ -9,29 +9,32 @@ is proposed again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 
-from device_lab.measurement import Measurement
-from device_lab.statistics import kept_blocks, ratio_interval
+from device_lab.statistics import ratio_interval
 from nas.accuracy import Evaluator, find_or_evaluate
-from nas.cost import model_cost
+from nas.batch_timing import BatchTiming, Candidate
 from nas.documents import to_document
-from nas.errors import NasError
+from nas.errors import NasError, SettingsError
+from nas.front_stages import FrontStages
+from nas.latency_design import draw_pool
+from nas.latency_guide import LatencyGuide
+from nas.objectives import cost_of, objective_values
 from nas.observer import Observer
-from nas.promotion import survivors
-from nas.records import Objective, Role, Run, Score, Trial, TrialState
-from nas.runs import INTERRUPTED, NOTE_KEY, SearchSettings, TrialNote, load_run, read_note, reference_architecture
+from nas.records import LatencyMode, Role, Trial, TrialState
+from nas.run_latencies import architectures_of, find_measured
+from nas.runs import SearchSettings, load_run, reference_architecture
 from nas.samplers import make_sampler
 from nas.store import Store
+from nas.timed_sessions import TimedSessions
 from nas.timing import Timing, TimingPlan
-from reports.front import non_dominated
+from nas.trial_notes import INTERRUPTED, NOTE_KEY, TrialNote, is_interrupted, is_rejected, read_note, write_note
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidArchitectureError
 from search_spaces.space import Space
@@ -42,21 +45,20 @@ BATCH_SIZE = 4
 # A sampler that has seen most of a small space repeats itself; this many
 # repetitions in a row mean there is next to nothing left to find.
 MAX_REPEATS = 100
-# An interval needs two.
-MIN_BLOCKS = 2
-# Less is not worth a session.
-MIN_FRONT_BUDGET_S = 15.0
+# So many candidates in a row that miss a constraint mean that next to none keeps them.
+MAX_REJECTIONS = 400
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Proposal:
-    """A running trial and what is known of it so far."""
+    """A running trial and what is known of its architecture so far."""
 
     trial: optuna.Trial
-    arch: Architecture
-    role: Role
-    score: Score | None = None
-    measurement: Measurement | None = None
+    candidate: Candidate
+
+    @property
+    def arch(self) -> Architecture:
+        return self.candidate.arch
 
 
 class Search:
@@ -79,10 +81,23 @@ class Search:
         self._space = space
         self._settings = settings
         self._evaluators = evaluators
-        self._timing = timing
         self._observer = observer
-        self._plan = timing_plan
-        self._timing_s = 0.0
+        self._sessions = None if timing is None else TimedSessions(timing, plan=timing_plan, observer=observer)
+        self._guide = self._make_guide() if self._sessions is not None else None
+        self._timing = (
+            None
+            if self._sessions is None
+            else BatchTiming(self._sessions, settings=settings, guide=self._guide, resolution=timing_plan.resolution)
+        )
+        self._stages = FrontStages(
+            store=store,
+            name=study.study_name,
+            settings=settings,
+            evaluators=evaluators,
+            sessions=self._sessions,
+            observer=observer,
+            resolution=timing_plan.resolution,
+        )
         self._roles = {
             reference_architecture(settings).arch_id: Role.SQUEEZEBERT_RULE,
             space.teacher.arch_id: Role.DENSE_TEACHER,
@@ -91,31 +106,38 @@ class Search:
         self._distributions: dict[str, BaseDistribution] = {
             name: IntDistribution(0, len(options) - 1) for name, options in space.parameters.items()
         }
-        # Architectures of this run that were proposed: arch_id to the number of its first trial.
-        self._first_trials: dict[str, int] = {}
+        # Architectures of this run that were proposed, with the number of the first trial of each.
+        self._first_trials: dict[Architecture, int] = {}
+        self._rejected: set[Architecture] = set()
 
-    def run(self, num_trials: int) -> None:
+    def run(self, num_trials: int, *, max_minutes: float | None = None) -> None:
         """Go on until the run has ``num_trials`` distinct architectures, the references among them.
+
+        Or until ``max_minutes`` have passed: the batch at hand is then the last.
 
         The best of them are then promoted from fidelity to fidelity, and the
         members of the last one's front measured with the front's precision.
 
         Raises:
+            SettingsError: If next to no candidate keeps the constraints; the message says which is missed most.
+            PredictionError: If nothing may be measured, and too little is to predict latencies from.
             StoreError: If the store cannot be read or written.
             OSError: If the disk is full or a file cannot be written.
             KeyboardInterrupt: Passed on after the store is consistent.
         """
+        deadline_s = time.monotonic() + 60 * (max_minutes if max_minutes is not None else float("inf"))
         with self._store.errors():
             self._recover()
             self._observer.resumed(len(self._first_trials))
+            if not self._first_trials:
+                self._require_possible()
             try:
-                while len(self._first_trials) < num_trials:
+                while len(self._first_trials) < num_trials and time.monotonic() < deadline_s:
                     batch = self._propose(min(BATCH_SIZE, num_trials - len(self._first_trials)))
                     if not batch:
                         break
                     self._work_on(batch)
-                self._promote()
-                self._refine_front()
+                self._stages.run()
             except KeyboardInterrupt:
                 self._give_up_running()
                 raise
@@ -125,9 +147,15 @@ class Search:
         self._give_up_running()
         for trial in self._study.get_trials(deepcopy=False):
             if trial.state.is_finished() and NOTE_KEY in trial.user_attrs:
-                note = read_note(trial)
-                if note.failure != INTERRUPTED:
-                    self._first_trials.setdefault(Architecture.from_json(note.architecture).arch_id, trial.number)
+                arch = Architecture.from_json(read_note(trial).architecture)
+                if is_rejected(trial):
+                    self._rejected.add(arch)
+                elif not is_interrupted(trial):
+                    self._first_trials.setdefault(arch, trial.number)
+        if self._guide is not None and self._timing is not None and self._first_trials:
+            for known in load_run(self._store, self._study.study_name).trials:
+                if known.state == TrialState.COMPLETE and known.same_as is None:
+                    self._timing.remember(_candidate_of(known))
 
     def _give_up_running(self) -> None:
         storage = self._store.optuna_storage
@@ -144,19 +172,62 @@ class Search:
         """Ask for up to ``batch_size`` architectures the run has not seen; fewer when the space is used up."""
         batch: list[_Proposal] = []
         num_repeats = 0
+        missed: Counter[str] = Counter()
         while len(batch) < batch_size and num_repeats < MAX_REPEATS:
             trial, arch = self._ask()
-            first = self._first_trials.get(arch.arch_id)
-            role = self._roles.get(arch.arch_id, Role.CANDIDATE)
-            _write_note(trial, TrialNote(architecture=arch.to_json(), role=role, same_as=first))
-            if first is None:
-                self._first_trials[arch.arch_id] = trial.number
-                self._observer.proposed(trial.number, role)
-                batch.append(_Proposal(trial=trial, arch=arch, role=role))
-            else:
+            first = self._first_trials.get(arch)
+            candidate = Candidate(arch=arch, role=self._roles.get(arch.arch_id, Role.CANDIDATE))
+            write_note(trial, TrialNote(architecture=arch.to_json(), role=candidate.role, same_as=first))
+            if first is not None:
                 num_repeats += 1
                 self._tell_again(trial, first)
+            elif misses := self._foreseen_violations(candidate):
+                num_repeats += arch in self._rejected
+                missed.update(misses)
+                self._reject(trial, arch, misses)
+                if missed.total() >= MAX_REJECTIONS:
+                    raise SettingsError(self._impossible(missed.total(), missed))
+            else:
+                self._first_trials[arch] = trial.number
+                self._observer.proposed(trial.number, candidate.role)
+                batch.append(_Proposal(trial=trial, candidate=candidate))
         return batch
+
+    def _foreseen_violations(self, candidate: Candidate) -> dict[str, float]:
+        """Return which constraints a candidate misses, and by how much, as far as its numbers and predictions say."""
+        constraints = self._settings.request.constraints
+        if candidate.role != Role.CANDIDATE or not constraints:
+            return {}
+        ratio = None
+        if self._guide is not None and self._guide.can_predict:
+            # Only what is too slow even at its best is not worth a measurement.
+            ratio = self._guide.predict([candidate.arch])[0].low
+        found = constraints.violations(cost_of(self._settings, candidate.arch), latency_ratio=ratio)
+        return {name: by for name, by in found.items() if by > 0}
+
+    def _reject(self, trial: optuna.Trial, arch: Architecture, misses: dict[str, float]) -> None:
+        """End a trial before anything is spent on it; the sampler learns how far off it was."""
+        for name, by in misses.items():
+            trial.set_constraint(name, by)
+        self._study.tell(trial, state=OptunaState.PRUNED)
+        self._rejected.add(arch)
+        self._observer.rejected(trial.number, ", ".join(map(self._settings.request.constraints.show, misses)))
+
+    def _require_possible(self) -> None:
+        """Refuse constraints that nothing drawn from the space keeps."""
+        pool = [*self._space.dense_designs, *draw_pool(self._space, seed=self._settings.request.seed)]
+        misses = [self._foreseen_violations(Candidate(arch=arch, role=Role.CANDIDATE)) for arch in pool]
+        if pool and all(misses):
+            raise SettingsError(self._impossible(len(pool), Counter(name for each in misses for name in each)))
+
+    def _impossible(self, count: int, missed: Counter[str]) -> str:
+        ((worst, times),) = missed.most_common(1)
+        constraints = self._settings.request.constraints
+        wanted = " ".join(constraints.show(name) for name in missed)
+        return (
+            f"none of {count} drawn candidates keeps {wanted}; {constraints.show(worst)} rejects most ({times}): "
+            "loosen it, or choose a larger space"
+        )
 
     def _ask(self) -> tuple[optuna.Trial, Architecture]:
         trials = self._study.get_trials(deepcopy=False)
@@ -166,7 +237,7 @@ class Search:
         self._study.sampler = make_sampler(
             self._settings.request.sampler,
             seed=self._settings.request.seed,
-            num_trials_before=sum(not _is_interrupted(trial) for trial in trials),
+            num_trials_before=sum(not is_interrupted(trial) for trial in trials),
             distributions=self._distributions,
         )
         with self._store.optuna_storage.one_write_per_trial():
@@ -176,13 +247,38 @@ class Search:
 
     def _enqueue_next_design(self) -> None:
         """Let the next proposal be the first reference, or else known good design, that the run does not have yet."""
-        for arch in (reference_architecture(self._settings), self._space.teacher, *self._space.dense_designs):
-            if arch.arch_id not in self._first_trials:
-                answers = self._space.answers_for(arch)
-                self._study.enqueue_trial(
-                    {name: options.index(answers[name]) for name, options in self._space.parameters.items()}
-                )
-                return
+        known = (reference_architecture(self._settings), self._space.teacher, *self._space.dense_designs)
+        missing = [arch for arch in known if arch not in self._first_trials and arch not in self._rejected]
+        arch = missing[0] if missing else None
+        if arch is None and self._guide is not None:
+            arch = self._guide.next_in_design([*self._first_trials, *self._rejected])
+        if arch is not None:
+            answers = self._space.answers_for(arch)
+            self._study.enqueue_trial(
+                {name: options.index(answers[name]) for name, options in self._space.parameters.items()}
+            )
+
+    def _make_guide(self) -> LatencyGuide | None:
+        settings = self._settings
+        mode = settings.request.latency
+        if mode is LatencyMode.MEASURED or settings.device is None or settings.settings is None:
+            return None
+        reference = reference_architecture(settings)
+        measured = find_measured(
+            self._store,
+            device_id=settings.device.device_id,
+            settings=settings.settings,
+            reference=reference,
+            among=architectures_of(self._store),
+        )
+        return LatencyGuide(
+            mode=mode,
+            reference=reference,
+            sequence_length=settings.request.sequence_length,
+            measured=measured,
+            space=self._space,
+            seed=settings.request.seed,
+        )
 
     def _tell_again(self, trial: optuna.Trial, first: int) -> None:
         """Answer a repeated architecture with the values of its first trial."""
@@ -196,174 +292,67 @@ class Search:
     def _work_on(self, batch: list[_Proposal]) -> None:
         if self._evaluators:
             batch = [proposal for proposal in batch if self._score(proposal)]
-        if self._timing is not None and batch:
-            batch = self._measure(batch, self._timing)
+        failures = self._timing.time([proposal.candidate for proposal in batch]) if self._timing and batch else {}
         for proposal in batch:
-            self._tell(proposal)
+            if proposal.arch.arch_id in failures:
+                self._fail(proposal, failures[proposal.arch.arch_id])
+            else:
+                self._tell(proposal)
 
     def _score(self, proposal: _Proposal) -> bool:
         """Score a proposal at the lowest fidelity; on failure end its trial and return ``False``."""
+        number = proposal.trial.number
         try:
-            proposal.score = self._score_at(self._evaluators[0], proposal.arch, number=proposal.trial.number)
+            proposal.candidate.score = find_or_evaluate(
+                self._evaluators[0],
+                proposal.arch,
+                store=self._store,
+                on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps),
+            )
         except NasError as error:
             self._fail(proposal, str(error))
             return False
         return True
 
-    def _score_at(self, evaluator: Evaluator, arch: Architecture, *, number: int) -> Score:
-        """Return a score, from the store if it is there.
-
-        Raises:
-            NasError: If the architecture cannot be scored.
-        """
-        return find_or_evaluate(
-            evaluator,
-            arch,
-            store=self._store,
-            on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps),
-        )
-
-    def _promote(self) -> None:
-        """Score at each next fidelity those who survive the one before, the references first and always.
-
-        Who survives depends on scores and times in the store alone, so a run that
-        was stopped, or has more candidates now, goes on with whoever lacks a score.
-        """
-        for lower, higher in pairwise(self._evaluators):
-            rung = self._rung(lower)
-            references = [trial for trial in rung if trial.role != Role.CANDIDATE]
-            candidates = [trial for trial in rung if trial.role == Role.CANDIDATE]
-            promoted = list(references)
-            if candidates:
-                losses = np.array([self._losses(trial) for trial in candidates])
-                kept = survivors(losses, share=self._settings.request.promoted_share)
-                promoted += [candidates[i] for i in kept]
-            known = self._store.find_scores(higher.settings_id)
-            missing = [trial for trial in promoted if trial.architecture.arch_id not in known]
-            if missing:
-                self._observer.promoting(len(missing), higher.name)
-            for trial in missing:
-                try:
-                    score = self._score_at(higher, trial.architecture, number=trial.number)
-                except NasError as error:
-                    # Its score at the lower fidelity stays; the next search on the run tries again.
-                    self._observer.failed(trial.number, str(error))
-                else:
-                    self._observer.promoted(trial.number, score)
-
-    def _rung(self, evaluator: Evaluator) -> list[Trial]:
-        """Return the trials, one for each architecture, that have a score of ``evaluator``, with that score."""
-        scores = self._store.find_scores(evaluator.settings_id)
-        return [
-            replace(trial, score=scores[trial.architecture.arch_id])
-            for trial in load_run(self._store, self._study.study_name).trials
-            if self._is_usable(trial) and trial.architecture.arch_id in scores
-        ]
-
-    def _is_usable(self, trial: Trial) -> bool:
-        """Tell whether a trial is complete, the first of its architecture, and timed where the run times."""
-        # A measurement that another run on the store has taken up again has no blocks to show meanwhile.
-        is_timed = self._timing is None or bool(trial.measurements)
-        return trial.state == TrialState.COMPLETE and trial.same_as is None and is_timed
-
-    def _measure(self, batch: list[_Proposal], timing: Timing) -> list[_Proposal]:
-        start_s = time.monotonic()
-        outcomes = timing.measure(
-            [proposal.arch for proposal in batch],
-            precision=self._plan.search_precision,
-            budget_s=self._plan.batch_budget_s,
-            on_progress=self._observer.measured,
-        )
-        self._timing_s += time.monotonic() - start_s
-        measured = []
-        for proposal in batch:
-            outcome = outcomes[proposal.arch.arch_id]
-            if not isinstance(outcome, Measurement):
-                self._fail(proposal, str(outcome))
-            elif len(kept_blocks(outcome.blocks)) < MIN_BLOCKS:
-                reason = f"the measurement ended with {outcome.reason} after {len(outcome.blocks)} blocks"
-                self._fail(proposal, reason)
-            else:
-                proposal.measurement = outcome
-                measured.append(proposal)
-        return measured
-
     def _tell(self, proposal: _Proposal) -> None:
-        values = self._values(proposal.arch, proposal.score, proposal.measurement)
-        self._study.tell(proposal.trial, list(values.values()))
-        self._observer.finished(proposal.trial.number, values)
-
-    def _values(
-        self, arch: Architecture, score: Score | None, measurement: Measurement | None
-    ) -> dict[Objective, float]:
-        cost = model_cost(
-            arch, sequence_length=self._settings.request.sequence_length, num_labels=self._settings.num_labels
+        candidate = proposal.candidate
+        values = objective_values(
+            self._settings, candidate.arch, score=candidate.score, latency_ratio=candidate.latency_ratio
         )
-        known = {Objective.MACS: float(cost.macs), Objective.PARAMETERS: float(cost.parameters)}
-        if score is not None:
-            known[Objective.ACCURACY] = score.interval.estimate
-        if measurement is not None:
-            known[Objective.LATENCY] = ratio_interval(measurement.blocks).estimate
-        return {objective: known[objective] for objective in self._settings.request.objectives}
+        violations = self._settings.request.constraints.violations(
+            cost_of(self._settings, candidate.arch),
+            latency_ratio=candidate.latency_ratio,
+            accuracy=None if candidate.score is None else candidate.score.interval.estimate,
+        )
+        for name, by in violations.items():
+            proposal.trial.set_constraint(name, by)
+        self._study.tell(proposal.trial, list(values.values()))
+        if self._timing is not None:
+            self._timing.remember(candidate)
+        is_predicted = candidate.latency_ratio is not None and not candidate.is_measured
+        self._observer.finished(proposal.trial.number, values, is_predicted=is_predicted)
 
     def _fail(self, proposal: _Proposal, reason: str) -> None:
-        note = TrialNote(architecture=proposal.arch.to_json(), role=proposal.role, failure=reason)
-        _write_note(proposal.trial, note)
+        note = TrialNote(architecture=proposal.arch.to_json(), role=proposal.candidate.role, failure=reason)
+        write_note(proposal.trial, note)
         self._study.tell(proposal.trial, state=OptunaState.FAIL)
         self._observer.failed(proposal.trial.number, reason)
 
-    def _refine_front(self) -> None:
-        """Measure the front's members precisely. That may move the front, so again until all its members are."""
-        if self._timing is None:
-            return
-        refined: set[str] = set()
-        while True:
-            run = load_run(self._store, self._study.study_name)
-            wanted = {trial.architecture.arch_id: trial.architecture for trial in self._worth_refining(run)}
-            missing = [arch for arch_id, arch in wanted.items() if arch_id not in refined]
-            if not missing:
-                return
-            # In small sessions: the longer the way from one reference to the next, the less they have in common.
-            for start in range(0, len(missing), BATCH_SIZE):
-                if not self._refine(missing[start : start + BATCH_SIZE], self._timing):
-                    return
-            refined |= {arch.arch_id for arch in missing}
 
-    def _refine(self, archs: Sequence[Architecture], timing: Timing) -> bool:
-        """Measure ``archs`` with the front's precision; return ``False`` if there is no time left for it."""
-        left_s = None if self._plan.total_budget_s is None else self._plan.total_budget_s - self._timing_s
-        if left_s is not None and left_s < MIN_FRONT_BUDGET_S:
-            return False
-        self._observer.refining(len(archs), self._plan.front_precision)
-        start_s = time.monotonic()
-        timing.measure(
-            archs, precision=self._plan.front_precision, budget_s=left_s, on_progress=self._observer.measured
-        )
-        self._timing_s += time.monotonic() - start_s
-        return True
-
-    def _worth_refining(self, run: Run) -> list[Trial]:
-        """Return the front of the highest fidelity by the finest measurements there are, and the references."""
-        complete = [
-            trial
-            for trial in run.trials
-            if self._is_usable(trial)
-            and (not self._evaluators or (trial.score is not None and trial.score.evaluator == run.evaluator))
-        ]
-        if not complete:
-            return []
-        losses = np.array([self._losses(trial) for trial in complete])
-        on_front = non_dominated(losses)
-        return [trial for trial, on in zip(complete, on_front, strict=True) if on or trial.role != Role.CANDIDATE]
-
-    def _losses(self, trial: Trial) -> list[float]:
-        measurement = trial.measurements[-1] if trial.measurements else None
-        values = self._values(trial.architecture, trial.score, measurement)
-        return [-value if objective == Objective.ACCURACY else value for objective, value in values.items()]
-
-
-def _write_note(trial: optuna.Trial, note: TrialNote) -> None:
-    trial.set_user_attr(NOTE_KEY, to_document(note))
+def _candidate_of(trial: Trial) -> Candidate:
+    """Return a trial of an earlier process as the search would remember it."""
+    ratio = None
+    if trial.measurements:
+        ratio = ratio_interval(trial.measurements[-1].blocks).estimate
+    elif trial.predicted is not None:
+        ratio = trial.predicted.estimate
+    return Candidate(
+        arch=trial.architecture,
+        role=trial.role,
+        score=trial.score,
+        latency_ratio=ratio,
+        is_measured=bool(trial.measurements),
+    )
 
 
 def check_space(space: Space, settings: SearchSettings) -> None:
@@ -377,9 +366,3 @@ def check_space(space: Space, settings: SearchSettings) -> None:
             space.answers_for(arch)
         except InvalidArchitectureError as error:
             raise InvalidArchitectureError(f"the reference network is not in the space: {error}") from error
-
-
-def _is_interrupted(trial: optuna.trial.FrozenTrial) -> bool:
-    return trial.state == OptunaState.FAIL and (
-        NOTE_KEY not in trial.user_attrs or read_note(trial).failure == INTERRUPTED
-    )

@@ -30,12 +30,14 @@ class TimingPlan:
     sessions of one `Search.run`; the front is measured again with what is left
     of it. A measurement that ran out of its budget keeps its blocks and an
     interval as wide as they make it; the next search on the run goes on with it.
+    ``resolution`` is the relative error of a predicted latency that is as good as measured.
     """
 
     search_precision: Precision = PRECISIONS["coarse"]
     front_precision: Precision = PRECISIONS["normal"]
     batch_budget_s: float | None = None
     total_budget_s: float | None = None
+    resolution: float = 0.02
 
 
 class Timing(Protocol):

@@ -11,7 +11,7 @@ from device_lab.measurement import ProcessRun
 from device_lab.statistics import Percentiles, candidate_runs, percentiles_ms, reference_runs
 from nas.records import Objective, Role, Run
 from reports.errors import EmptyRunError
-from reports.evidence import Bench, Evidence, Gathered, gather
+from reports.evidence import Bench, Evidence, Gathered, gather, missed_constraint
 from reports.front import Bools, Floats, front_probability, hypervolume_history, knee, non_dominated
 from reports.resampling import losses_of, resampled_losses
 
@@ -82,7 +82,7 @@ def analyse(run: Run) -> Analysis:
     compared = tuple(item for item in gathered.evidence if item.left_out is None)
     generator = np.random.default_rng(run.seed)
     losses = losses_of(compared, gathered.objectives)
-    on_front = non_dominated(losses)
+    on_front = _feasible_front(run, compared, losses)
     resampled = resampled_losses(compared, gathered.objectives, generator)
     numbers = [item.trial.number for item in compared]
     front = [item for item, is_member in zip(compared, on_front, strict=True) if is_member]
@@ -109,6 +109,14 @@ def analyse(run: Run) -> Analysis:
         dense=dense,
         milliseconds=_milliseconds(gathered, precise, generator),
     )
+
+
+def _feasible_front(run: Run, compared: tuple[Evidence, ...], losses: Floats) -> Bools:
+    """Tell who is on the front: a reference that misses the run's constraints is compared with, but never chosen."""
+    is_feasible = np.array([missed_constraint(item, run) is None for item in compared], dtype=np.bool_)
+    on_front = np.zeros(len(compared), dtype=np.bool_)
+    on_front[is_feasible] = non_dominated(losses[is_feasible])
+    return on_front
 
 
 def _reference_losses(gathered: Gathered, losses: Floats, squeezebert: Evidence | None) -> Floats:

@@ -176,8 +176,20 @@ def _reason_to_leave_out(
         return f"scored by {trial.score.evaluator!r}; this report compares {run.evaluator!r}"
     if Objective.LATENCY in objectives and item.ratio is None:
         return _why_no_ratio(trial, bench)
+    if trial.role is Role.CANDIDATE and (missed := missed_constraint(item, run)) is not None:
+        return missed
     seen[trial.architecture] = trial.number
     return None
+
+
+def missed_constraint(item: Evidence, run: Run) -> str | None:
+    """Say which of the run's constraints a trial misses, or return ``None``."""
+    missed = run.constraints.first_missed(
+        item.trial.cost,
+        latency_ratio=item.value(Objective.LATENCY),
+        accuracy=item.value(Objective.ACCURACY),
+    )
+    return None if missed is None else f"misses a constraint: {missed}"
 
 
 def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
@@ -189,6 +201,12 @@ def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
     if elsewhere:
         device = elsewhere[-1].device
         return f"timed elsewhere ({BACKEND_LABELS[device.backend]}, {device.model}) or against another reference"
+    if trial.predicted is not None:
+        predicted = trial.predicted
+        return (
+            f"not timed: a ratio of {predicted.estimate:.2f} ({predicted.low:.2f}-{predicted.high:.2f}) is predicted, "
+            "which leaves it no place on the front"
+        )
     return "not timed"
 
 

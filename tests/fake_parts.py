@@ -12,7 +12,7 @@ from device_lab.protocol import Progress
 from device_lab.runner.contract import RunnerOutput, RunRequest
 from device_lab.runner.weights import find_generated_weights
 from nas.cost import model_cost
-from nas.records import Objective, Role, Score
+from nas.records import LatencyMode, Objective, Role, Score
 from nas.runs import SearchRequest, SearchSettings, open_study
 from nas.search import Search
 from nas.store import Store
@@ -103,8 +103,11 @@ class Listener:
     def __init__(self) -> None:
         self.num_known = -1
         self.values: dict[int, dict[Objective, float]] = {}
+        self.predicted: set[int] = set()
         self.failures: dict[int, str] = {}
         self.refined: list[int] = []
+        self.settled: list[int] = []
+        self.rejections: dict[int, str] = {}
         self.promotions: list[tuple[int, str]] = []
         self.promoted_scores: dict[int, Score] = {}
 
@@ -120,11 +123,19 @@ class Listener:
     def measured(self, progress: Progress) -> None:
         pass
 
-    def finished(self, number: int, values: dict[Objective, float]) -> None:
+    def finished(self, number: int, values: dict[Objective, float], *, is_predicted: bool) -> None:
         self.values[number] = values
+        if is_predicted:
+            self.predicted.add(number)
 
     def failed(self, number: int, reason: str) -> None:
         self.failures[number] = reason
+
+    def rejected(self, number: int, missed: str) -> None:
+        self.rejections[number] = missed
+
+    def settling(self, num_architectures: int) -> None:
+        self.settled.append(num_architectures)
 
     def refining(self, num_architectures: int, precision: object) -> None:
         self.refined.append(num_architectures)
@@ -149,7 +160,7 @@ def make_search(
 ) -> Search:
     """Put a search together with the stand-ins where none is given."""
     evaluators = evaluators or [FormulaEvaluator()]
-    request = request or SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH)
+    request = request or SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED)
     request = replace(request, fidelities=tuple(evaluator.name for evaluator in evaluators))
     device = device or SizeDevice()
     timer = Timer(

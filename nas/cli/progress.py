@@ -43,6 +43,7 @@ class TerminalObserver:
         self._values = dict(known)
         self._task = progress.add_task("searching", total=num_trials)
         self._roles: dict[int, Role] = {}
+        self._num_rejected = 0
 
     def resumed(self, num_known: int) -> None:
         """Count what an earlier process did. See `nas.observer.Observer.resumed`."""
@@ -65,9 +66,10 @@ class TerminalObserver:
         else:
             self._describe(f"timing: block {progress.num_blocks}, ±{progress.half_width:.1%}")
 
-    def finished(self, number: int, values: dict[Objective, float]) -> None:
+    def finished(self, number: int, values: dict[Objective, float], *, is_predicted: bool) -> None:
         """Print a trial's values. See `nas.observer.Observer.finished`."""
         shown = ", ".join(_value_text(objective, value) for objective, value in values.items())
+        shown += ", the latency predicted" if is_predicted else ""
         role = _ROLE_NAMES[self._roles.get(number, Role.CANDIDATE)]
         self._say(f"trial {number:>3}: {shown}{role}")
         self._values[number] = values
@@ -77,6 +79,16 @@ class TerminalObserver:
         """Print why a trial failed. See `nas.observer.Observer.failed`."""
         self._say(f"trial {number:>3}: failed: {reason}")
         self._progress.advance(self._task)
+
+    def rejected(self, number: int, missed: str) -> None:
+        """Note in the log which constraint a candidate misses. See `nas.observer.Observer.rejected`."""
+        self._log(f"trial {number:>3}: rejected unscored: misses {missed}")
+        self._num_rejected += 1
+        self._describe(f"{self._num_rejected} rejected by the constraints")
+
+    def settling(self, num_architectures: int) -> None:
+        """Say that doubtful candidates are measured. See `nas.observer.Observer.settling`."""
+        self._say(f"timing {num_architectures} networks that their predictions leave a place on the front")
 
     def refining(self, num_architectures: int, precision: Precision) -> None:
         """Say that the front is measured again. See `nas.observer.Observer.refining`."""

@@ -16,11 +16,12 @@ from nas.cli.defaults import from_file
 from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, Runner, RunsFolder, Storage, complete_run
 
 if TYPE_CHECKING:
-    from nas.records import Objective, Run
+    from nas.records import LatencyMode, Objective, Run
     from nas.runs import SearchRequest
     from nas.store import Store
 
 DEFAULT_NUM_TRIALS = 40
+DEFAULT_RESOLUTION = 0.02
 # Fields of a request whose option is called otherwise.
 _PARAMETERS = {"num_threads": "threads"}
 
@@ -66,6 +67,30 @@ def search(
     sequence_length: Annotated[
         int | None, typer.Option(min=4, max=512, help="tokens per example [default: 128]")
     ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            help="measured, hybrid (predicted, and measured where the front depends on it) or predicted (only the "
+            "front is measured, at the end) [default: hybrid]"
+        ),
+    ] = None,
+    max_latency_ratio: Annotated[
+        float | None, typer.Option(min=0.001, help="reject what is slower, as a ratio to SqueezeBERT's rule")
+    ] = None,
+    max_parameters: Annotated[int | None, typer.Option(min=1, help="reject what has more parameters")] = None,
+    max_model_mb: Annotated[
+        float | None, typer.Option(min=0.001, help="reject what has more megabytes of float32 weights")
+    ] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(min=0.001, max=1.0, help="leave out what scores less, as a fraction")
+    ] = None,
+    resolution: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="relative error of a predicted latency that is good enough")
+    ] = DEFAULT_RESOLUTION,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="propose nothing more after so many minutes")] = None,
+    phone_minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="time on the device that may be spent on measuring")
+    ] = None,
     train_device: Annotated[str, typer.Option(help="where to train: cpu or cuda")] = "cpu",
     unqualified: Annotated[bool, typer.Option("--unqualified", help="time on a phone that has no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
@@ -98,12 +123,24 @@ def search(
         "runtime": runtime,
         "num_threads": threads,
         "sequence_length": sequence_length,
+        "latency": _latency_mode(latency) if latency else None,
+        "max_latency_ratio": max_latency_ratio,
+        "max_parameters": max_parameters,
+        "max_model_mb": max_model_mb,
+        "min_accuracy": min_accuracy,
     }
     given = {name: value for name, value in flags.items() if value is not None}
     written = from_file(context)
     defaults = {name: given.pop(name) for name in list(given) if _PARAMETERS.get(name, name) in written}
     place = Place(
-        runs_folder=runs_folder, storage=storage, train_device=train_device, unqualified=unqualified, runner=runner
+        runs_folder=runs_folder,
+        storage=storage,
+        train_device=train_device,
+        unqualified=unqualified,
+        runner=runner,
+        total_budget_s=None if phone_minutes is None else 60 * phone_minutes,
+        resolution=resolution,
+        max_minutes=minutes,
     )
     finished = run_search(run, given, defaults=defaults, num_trials=trials, place=place)
     print_front(finished, as_json=as_json)
@@ -112,7 +149,7 @@ def search(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run is kept, what it trains on, and how long its timing may take; see `nas.timing.TimingPlan`.
+    """Where a run is kept, what it trains on, and how long it and its timing may take; see `nas.timing.TimingPlan`.
 
     ``unqualified``: a phone needs no certificate. ``runner`` is a program of the
     user's own; a run is gone on with by the same one.
@@ -125,6 +162,8 @@ class Place:
     runner: Path | None = None
     batch_budget_s: float | None = None
     total_budget_s: float | None = None
+    resolution: float = DEFAULT_RESOLUTION
+    max_minutes: float | None = None
 
 
 def run_search(
@@ -185,13 +224,17 @@ def run_search(
                 cold_baseline_ns=cold_baseline_ns,
                 with_weights=place.runner is not None,
                 observer=TerminalObserver(progress, num_trials=num_trials, log=log, known=_known_values(store, run)),
-                timing_plan=TimingPlan(batch_budget_s=place.batch_budget_s, total_budget_s=place.total_budget_s),
+                timing_plan=TimingPlan(
+                    batch_budget_s=place.batch_budget_s,
+                    total_budget_s=place.total_budget_s,
+                    resolution=place.resolution,
+                ),
                 on_teacher_step=lambda step, num_steps: progress.update(
                     teacher_task, description="training the teacher", completed=step, total=num_steps
                 ),
             )
             progress.remove_task(teacher_task)
-            prepared.run(num_trials)
+            prepared.run(num_trials, max_minutes=place.max_minutes)
             return load_run(store, run)
     except KeyboardInterrupt:
         again = f"nas search {run}" + (f" --runner {place.runner}" if place.runner else "")
@@ -263,6 +306,15 @@ def _known_values(store: Store, run: str) -> dict[int, dict[Objective, float]]:
         item.trial.number: {objective: item.value(objective) or 0.0 for objective in analysis.objectives}
         for item in analysis.compared
     }
+
+
+def _latency_mode(text: str) -> LatencyMode:
+    from nas.errors import SettingsError
+    from nas.records import LatencyMode
+
+    if text not in list(LatencyMode):
+        raise SettingsError(f"unknown --latency {text!r} (known: {', '.join(LatencyMode)})")
+    return LatencyMode(text)
 
 
 def _objectives(text: str) -> tuple[Objective, ...]:

@@ -11,7 +11,7 @@ import pytest
 from device_lab.errors import OutOfMemoryError
 from device_lab.measurement import ModelFile
 from nas.errors import NonFiniteLossError, SettingsError, StoreError
-from nas.records import Objective, Role, Run, TrialState
+from nas.records import LatencyMode, Objective, Role, Run, TrialState
 from nas.runs import SearchRequest, load_run
 from nas.samplers import SAMPLERS
 from nas.store import Store, sqlite_url
@@ -22,7 +22,7 @@ from search_spaces.reference import squeezebert_rule
 from search_spaces.space import make_space
 from tests.fake_parts import SEQUENCE_LENGTH, TEACHER, FormulaEvaluator, Listener, SizeDevice, make_search
 
-REQUEST = SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH)
+REQUEST = SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED)
 
 
 @pytest.fixture

@@ -143,14 +143,14 @@ def test_what_lies_beyond_the_samples_is_named() -> None:
 def test_too_few_samples_are_refused() -> None:
     device = Prices(0)
 
-    with pytest.raises(PredictionError, match="4 measured architectures are too few .* measure 5 at least"):
+    with pytest.raises(PredictionError, match=r"4 measured architectures are too few .* measure 5 at least"):
         fit([device.sample(arch) for arch in POOL[:4]])
 
 
 def test_equal_latencies_are_refused() -> None:
     samples = [LatencySample(arch=arch, reference=REFERENCE, ratio=1.0, standard_error=ERROR) for arch in POOL[:6]]
 
-    with pytest.raises(PredictionError, match="all 6 measured latencies are equal .* different sizes"):
+    with pytest.raises(PredictionError, match=r"all 6 measured latencies are equal .* different sizes"):
         fit(samples)
 
 
@@ -179,7 +179,8 @@ def test_one_architecture_measured_again_and_again_teaches_the_others_little() -
 
 
 def test_a_chosen_design_teaches_more_than_a_drawn_one() -> None:
-    drawn_errors, chosen_errors = [], []
+    drawn_errors: list[float] = []
+    chosen_errors: list[float] = []
     for seed in range(5):
         device = Prices(seed)
         chosen = [TEACHER]

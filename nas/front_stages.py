@@ -1,0 +1,196 @@
+"""What follows the proposals of a search: doubts about the front settled, the best promoted, the front timed finely.
+
+Every stage reads the run from the store, so a run that was stopped goes on with
+whoever lacks a score or a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from device_lab.statistics import ratio_interval
+from nas.accuracy import Evaluator, find_or_evaluate
+from nas.errors import NasError
+from nas.objectives import losses_of, objective_values
+from nas.observer import Observer
+from nas.promotion import survivors
+from nas.records import LatencyMode, Role, Run, Trial, TrialState
+from nas.runs import SearchSettings, load_run
+from nas.store import Store
+from nas.timed_sessions import TimedSessions
+from nas.undecided import undecided
+from reports.front import Floats, non_dominated
+
+# Architectures of one session share the references between them; the longer it is, the less these have in common.
+SESSION_SIZE = 4
+
+
+class FrontStages:
+    """The last stages of one run."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        name: str,
+        settings: SearchSettings,
+        evaluators: Sequence[Evaluator],
+        sessions: TimedSessions | None,
+        observer: Observer,
+        resolution: float,
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._settings = settings
+        self._evaluators = evaluators
+        self._sessions = sessions
+        self._observer = observer
+        self._resolution = resolution
+
+    def run(self) -> None:
+        """Go through all stages.
+
+        Raises:
+            StoreError: If the store cannot be read or written.
+            OSError: If a file cannot be written.
+        """
+        self._settle()
+        self._promote()
+        self._settle()
+        self._refine()
+
+    def _settle(self) -> None:
+        """Measure what might be on the front by its prediction, until nothing might that is not measured."""
+        if self._sessions is None or self._settings.request.latency is not LatencyMode.HYBRID:
+            return
+        tried: set[str] = set()
+        while self._sessions.has_time_left:
+            trials = self._on_top()
+            losses = self._all_losses(trials)
+            optimistic = self._all_losses(trials, at_best=True)
+            is_measured = np.array([bool(trial.measurements) for trial in trials], dtype=np.bool_)
+            archs = [
+                trials[i].architecture
+                for i in undecided(losses, optimistic, is_measured=is_measured)
+                if trials[i].architecture.arch_id not in tried and _relative_error(trials[i]) > self._resolution
+            ][:SESSION_SIZE]
+            if not archs:
+                return
+            tried |= {arch.arch_id for arch in archs}
+            self._observer.settling(len(archs))
+            self._sessions.measure_batch(archs)
+
+    def _promote(self) -> None:
+        """Score at each next fidelity those who survive the one before, the references first and always.
+
+        Who survives depends on scores and times in the store alone, so a run that
+        was stopped, or has more candidates now, goes on with whoever lacks a score.
+        """
+        for lower, higher in pairwise(self._evaluators):
+            rung = self._rung(lower)
+            references = [trial for trial in rung if trial.role != Role.CANDIDATE]
+            candidates = [trial for trial in rung if trial.role == Role.CANDIDATE and self._keeps_constraints(trial)]
+            promoted = list(references)
+            if candidates:
+                kept = survivors(self._all_losses(candidates), share=self._settings.request.promoted_share)
+                promoted += [candidates[i] for i in kept]
+            known = self._store.find_scores(higher.settings_id)
+            missing = [trial for trial in promoted if trial.architecture.arch_id not in known]
+            if missing:
+                self._observer.promoting(len(missing), higher.name)
+            for trial in missing:
+                try:
+                    score = find_or_evaluate(
+                        higher, trial.architecture, store=self._store, on_step=self._on_step(trial.number)
+                    )
+                except NasError as error:
+                    # Its score at the lower fidelity stays; the next search on the run tries again.
+                    self._observer.failed(trial.number, str(error))
+                else:
+                    self._observer.promoted(trial.number, score)
+
+    def _on_step(self, number: int) -> Callable[[int, int], None]:
+        return lambda step, num_steps: self._observer.trained(number, step, num_steps)
+
+    def _refine(self) -> None:
+        """Measure the front's members precisely. That may move the front, so again until all its members are."""
+        if self._sessions is None:
+            return
+        refined: set[str] = set()
+        while True:
+            trials = [trial for trial in self._on_top() if self._keeps_constraints(trial)]
+            if not trials:
+                return
+            on_front = non_dominated(self._all_losses(trials))
+            wanted = {
+                trial.architecture.arch_id: trial.architecture
+                for trial, on in zip(trials, on_front, strict=True)
+                if on or trial.role != Role.CANDIDATE
+            }
+            missing = [arch for arch_id, arch in wanted.items() if arch_id not in refined]
+            if not missing:
+                return
+            for start in range(0, len(missing), SESSION_SIZE):
+                if not self._sessions.refine(missing[start : start + SESSION_SIZE]):
+                    return
+            refined |= {arch.arch_id for arch in missing}
+
+    def _on_top(self) -> list[Trial]:
+        """Return the trials, one for each architecture, that the run's front is chosen from."""
+        run = load_run(self._store, self._name)
+        return [trial for trial in run.trials if self._is_usable(trial) and self._has_score_of(run, trial)]
+
+    def _has_score_of(self, run: Run, trial: Trial) -> bool:
+        return not self._evaluators or (trial.score is not None and trial.score.evaluator == run.evaluator)
+
+    def _rung(self, evaluator: Evaluator) -> list[Trial]:
+        """Return the trials, one for each architecture, that have a score of ``evaluator``, with that score."""
+        scores = self._store.find_scores(evaluator.settings_id)
+        return [
+            replace(trial, score=scores[trial.architecture.arch_id])
+            for trial in load_run(self._store, self._name).trials
+            if self._is_usable(trial) and trial.architecture.arch_id in scores
+        ]
+
+    def _is_usable(self, trial: Trial) -> bool:
+        """Tell whether a trial is complete, the first of its architecture, and has a latency where the run has them."""
+        # A measurement that another run on the store has taken up again has no blocks to show meanwhile.
+        has_latency = self._sessions is None or _ratio(trial) is not None
+        return trial.state == TrialState.COMPLETE and trial.same_as is None and has_latency
+
+    def _keeps_constraints(self, trial: Trial) -> bool:
+        missed = self._settings.request.constraints.first_missed(
+            trial.cost,
+            latency_ratio=_ratio(trial),
+            accuracy=None if trial.score is None else trial.score.interval.estimate,
+        )
+        return missed is None
+
+    def _all_losses(self, trials: Sequence[Trial], *, at_best: bool = False) -> Floats:
+        """Return losses, (n, d); ``at_best`` with the favourable end of what is predicted."""
+        values = [
+            objective_values(
+                self._settings, trial.architecture, score=trial.score, latency_ratio=_ratio(trial, at_best=at_best)
+            )
+            for trial in trials
+        ]
+        return np.array([losses_of(each) for each in values]).reshape(len(trials), -1)
+
+
+def _ratio(trial: Trial, *, at_best: bool = False) -> float | None:
+    """Return the measured ratio of a trial, else the predicted one or its lower bound."""
+    if trial.measurements:
+        return ratio_interval(trial.measurements[-1].blocks).estimate
+    if trial.predicted is None:
+        return None
+    return trial.predicted.low if at_best else trial.predicted.estimate
+
+
+def _relative_error(trial: Trial) -> float:
+    """Return half the width of a predicted interval, as a share of the ratio."""
+    predicted = trial.predicted
+    return 0.0 if predicted is None else (predicted.high - predicted.low) / (2 * predicted.estimate)
