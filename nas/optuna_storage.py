@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 
 from nas.store_engine import insert_new, missing_driver, reconnect_patiently, transact, without_password
@@ -46,11 +47,14 @@ class OptunaStorage(RDBStorage):
                 template,
                 engine_kwargs=arguments,
                 skip_table_creation=not makes_tables,
-                # `nas.store_schema` does it: what fails in here leaves connections behind.
+                # `nas.store_schema` does it.
                 skip_compatibility_check=True,
             )
         except ImportError as error:
             raise missing_driver(url) from error
+        except (sa.exc.SQLAlchemyError, StorageInternalError):
+            self.engine.dispose()
+            raise
         reconnect_patiently(self.engine, url)
         self._held: dict[int, list[dict[str, object]]] | None = None
 

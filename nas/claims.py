@@ -1,0 +1,128 @@
+"""Who works on what: claims in the store, each with a lease that has to be renewed.
+
+A claim is held by one worker at a time. A worker that dies renews nothing, so
+its claim is anybody's when the lease ends, and the death is counted: what
+kills every worker that touches it can be left alone. Each step is one
+statement, whole or not at all, and the only clock is the database's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from nas import tables
+from nas.store import Store
+
+_TABLE = tables.claims.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What one worker works on until its lease ends. ``num_deaths`` holders died of it before, or lost their way."""
+
+    subject: str
+    holder: str
+    num_deaths: int
+
+
+def claim(store: Store, subject: str, *, holder: str, lease_s: float) -> Claim | None:
+    """Take a claim that nobody holds, or whose holder let its lease end.
+
+    Who holds it already gets it again, with a new lease.
+
+    Args:
+        store: What all workers share.
+        subject: What to work on, up to 255 characters.
+        holder: One name for each worker, never used again, up to 64 characters.
+        lease_s: How long it stays the holder's without `renew`.
+
+    Returns:
+        The claim, or ``None`` while another worker holds it.
+
+    Raises:
+        StoreError: If the store cannot be read or written.
+    """
+
+    def take(connection: sa.Connection) -> int | None:
+        now_s = _now_s(connection)
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        is_lost = sa.and_(_TABLE.holder.is_not(None), _TABLE.holder != holder)
+        row = {"subject": subject, "holder": holder, "expires_at_s": now_s + lease_s, "num_deaths": 0}
+        statement = (
+            insert(tables.claims)
+            .values(row)
+            .on_conflict_do_update(
+                index_elements=[_TABLE.subject],
+                set_={
+                    "holder": holder,
+                    "expires_at_s": now_s + lease_s,
+                    "num_deaths": _TABLE.num_deaths + sa.case((is_lost, 1), else_=0),
+                },
+                where=sa.or_(_TABLE.holder.is_(None), _TABLE.holder == holder, _TABLE.expires_at_s <= now_s),
+            )
+            .returning(_TABLE.num_deaths)
+        )
+        return connection.execute(statement).scalar()
+
+    num_deaths = store.transaction(take)
+    return None if num_deaths is None else Claim(subject=subject, holder=holder, num_deaths=num_deaths)
+
+
+def renew(store: Store, held: Claim, *, lease_s: float) -> bool:
+    """Begin the lease of a claim again; a late holder keeps what nobody took meanwhile.
+
+    Returns:
+        Whether the claim is still the holder's. If not, its work is somebody else's: end it, and keep nothing.
+
+    Raises:
+        StoreError: If the store cannot be read or written.
+    """
+    return _change(store, held, lambda now_s: {"expires_at_s": now_s + lease_s})
+
+
+def release(store: Store, held: Claim) -> bool:
+    """Give a claim back. Its deaths stay counted.
+
+    Returns:
+        Whether it was still the holder's.
+
+    Raises:
+        StoreError: If the store cannot be read or written.
+    """
+    return _change(store, held, lambda now_s: {"holder": None, "expires_at_s": now_s})
+
+
+def count_deaths(store: Store, subject: str) -> int:
+    """Return how many holders of a claim died, one whose lease has ended and was not taken over yet included.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
+
+    def count(connection: sa.Connection) -> int:
+        is_dead = sa.and_(_TABLE.holder.is_not(None), _TABLE.expires_at_s <= _now_s(connection))
+        query = sa.select(_TABLE.num_deaths + sa.case((is_dead, 1), else_=0)).where(_TABLE.subject == subject)
+        return connection.execute(query).scalar() or 0
+
+    return store.transaction(count)
+
+
+def _change(store: Store, held: Claim, values: Callable[[sa.ColumnElement[float]], dict[str, Any]]) -> bool:
+    def change(connection: sa.Connection) -> bool:
+        own = sa.and_(_TABLE.subject == held.subject, _TABLE.holder == held.holder)
+        statement = sa.update(tables.claims).where(own).values(values(_now_s(connection)))
+        return connection.execute(statement).rowcount == 1
+
+    return store.transaction(change)
+
+
+def _now_s(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """Return the database's own time in seconds since 1970, as it is when a statement is carried out."""
+    if connection.dialect.name == "sqlite":
+        return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double)
+    return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
