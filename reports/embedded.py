@@ -13,7 +13,7 @@ from markupsafe import Markup
 from scipy.special import stdtrit
 
 from device_lab.measurement import Interval, ProcessRun
-from device_lab.statistics import INTERVAL_FACTOR, LEVEL, process_median_ns
+from device_lab.statistics import INTERVAL_FACTOR, LEVEL, MAX_DROPPED_SHARE, median_rank, process_median_ns
 from reports.analysis import Analysis
 from reports.document import processes
 from reports.evidence import Evidence
@@ -30,7 +30,10 @@ def page_data(analysis: Analysis) -> Markup:
     ``blocks`` lists, for each trial with a ratio, positions in ``medians_ns`` of the
     reference before, the candidate and the reference after, and whether the
     block was kept. ``half_width_factors`` by number of kept blocks turn their
-    standard deviation into the half-width of the log ratio. ``samples_gzip``
+    standard deviation into the half-width of the log ratio. Where more than
+    ``max_dropped_share`` of the blocks were dropped, the interval takes in the
+    blocks at the rank that ``median_ranks`` has for their number, from below and
+    from above. ``samples_gzip``
     holds the sorted samples of every process as differences, if they are few
     enough.
     """
@@ -45,6 +48,8 @@ def page_data(analysis: Analysis) -> Markup:
         "medians_ns": [process_median_ns(process) for process in by_id.values()],
         "blocks": {item.trial.number: _blocks(item, positions) for item in analysis.evidence if item.measurement},
         "half_width_factors": _half_width_factors(),
+        "max_dropped_share": MAX_DROPPED_SHARE,
+        "median_ranks": [median_rank(count) for count in range(MAX_KEPT_BLOCKS + 1)],
         "samples_gzip": _samples(tuple(by_id.values())),
     }
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))

@@ -5,13 +5,14 @@ Shapes: n = trials, d = objectives, r = resamples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 
 from device_lab.measurement import Interval
-from device_lab.statistics import INTERVAL_FACTOR, block_log_ratio
+from device_lab.statistics import INTERVAL_FACTOR, block_log_ratio, is_disturbed
 from nas.outcomes import unpack_outcomes
 from nas.records import Objective, Role
 from reports.evidence import Evidence
@@ -35,6 +36,8 @@ def resampled_losses(
     items: Sequence[Evidence], objectives: Sequence[Objective], generator: np.random.Generator
 ) -> Floats:
     """Draw the losses anew (r, n, d): ratios by bootstrap of their kept blocks, accuracies of the dev examples.
+
+    The ratio of a session that was not quiet is drawn from around its interval.
 
     Every redraw takes the same examples for all trials. A trial whose outcomes
     on them are not kept is drawn by itself, around its interval.
@@ -95,6 +98,11 @@ def _accuracy_draws(interval: Interval, generator: np.random.Generator) -> Float
 
 
 def _ratio_draws(item: Evidence, generator: np.random.Generator) -> Floats:
+    if item.ratio is not None and item.measurement is not None and is_disturbed(item.measurement.blocks):
+        # The few blocks that were kept agree more than those of a repetition would.
+        width = math.log(item.ratio.high / item.ratio.low) / 2
+        deviation = width / NormalDist().inv_cdf((1 + item.ratio.level) / 2)
+        return np.asarray(item.ratio.estimate * np.exp(generator.normal(0, deviation, size=NUM_RESAMPLES)))
     log_ratios = np.array([block_log_ratio(block) for block in item.kept])
     draws = generator.integers(len(log_ratios), size=(NUM_RESAMPLES, len(log_ratios)))
     means = log_ratios[draws].mean(axis=1)

@@ -161,14 +161,21 @@
 
   // A reader who doubts a ratio can have it computed again from the medians of its processes.
   function recompute(blocks) {
-    const logs = blocks.filter((block) => block[3]).map(([before, candidate, after]) => {
+    const all = blocks.map(([before, candidate, after]) => {
       const [r0, c, r1] = [before, candidate, after].map((i) => Math.log(data.medians_ns[i]));
       return c - (r0 + r1) / 2;
     });
+    const logs = all.filter((_, i) => blocks[i][3]);
     const mean = logs.reduce((sum, v) => sum + v, 0) / logs.length;
     const deviation = Math.sqrt(logs.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (logs.length - 1));
     const half = data.half_width_factors[logs.length] * deviation;
-    return [Math.exp(mean), Math.exp(mean - half), Math.exp(mean + half)];
+    let [low, high] = [mean - half, mean + half];
+    if (all.length - logs.length > data.max_dropped_share * all.length) {
+      const sorted = all.toSorted((a, b) => a - b), rank = data.median_ranks[all.length];
+      low = Math.min(low, sorted[rank - 1]);
+      high = Math.max(high, sorted[all.length - rank]);
+    }
+    return [mean, low, high].map(Math.exp);
   }
 
   if (byId("check")) {

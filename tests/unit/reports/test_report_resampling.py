@@ -13,6 +13,7 @@ from reports.analysis import analyse
 from reports.resampling import is_paired, resampled_losses
 from reports.write import write_report
 from tests.fake_run import TEACHER, fake_run_of, fake_trial
+from tests.lab_blocks import chain
 
 NUM_EXAMPLES = 1000
 
@@ -91,3 +92,20 @@ def test_scores_on_another_number_of_examples_are_drawn_by_themselves() -> None:
     assert not is_paired(compared)
     losses = resampled_losses(compared, (Objective.ACCURACY,), np.random.default_rng(0))
     assert abs(np.corrcoef(losses[:, 0, 0], losses[:, 1, 0])[0, 1]) < 0.2
+
+
+def test_the_ratio_of_a_session_that_was_not_quiet_is_redrawn_as_widely_as_its_interval() -> None:
+    # Of nine blocks three are kept, which agree on 0.8; the median of all nine may be 0.98.
+    references = [10_000, 10_000, 10_000, 10_000, 11_000, 10_000, 11_000, 10_000, 11_000, 10_000]
+    blocks = tuple(chain(references, [8_000, 8_004, 7_996, 9_500, 9_600, 9_700, 9_800, 9_900, 10_000]))
+    trial = fake_trial(0, architecture=TEACHER, accuracy=0.9, ratio=0.8)
+    (measurement,) = trial.measurements
+    disturbed = replace(trial, measurements=(replace(measurement, blocks=blocks),))
+    run = fake_run_of(disturbed, objectives=(Objective.LATENCY,))
+    (item,) = analyse(run).evidence
+    assert item.ratio is not None
+
+    drawn = resampled_losses([item], (Objective.LATENCY,), np.random.default_rng(0))
+
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert high / low == pytest.approx(item.ratio.high / item.ratio.low, rel=0.05)
