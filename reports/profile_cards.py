@@ -40,9 +40,11 @@ def profile_cards(analysis: Analysis) -> dict[int, ProfileCard]:
     kinds = shown_kinds(profiles.values())
     rule = analysis.squeezebert
     of_rule = profile_of(run, rule.trial.architecture.arch_id) if rule is not None else None
-    rule_ms = {part.name: part.time_ms for part in by_kind(of_rule, kinds)} if of_rule is not None else None
     cards = {}
     for number, profile in profiles.items():
+        # Beside itself it says nothing.
+        other = None if of_rule is profile else of_rule
+        rule_ms = {part.name: part.time_ms for part in by_kind(other, kinds)} if other is not None else None
         parts = by_kind(profile, kinds)
         ordered = sorted(parts, key=lambda part: (*kinds, OTHER).index(part.name))
         rows = []

@@ -13,8 +13,8 @@ from device_lab.measurement import Backend
 from nas.records import ModelProfile, OperatorCost, Run
 
 CAVEAT = (
-    "A profile reads a clock around every operator, which slows a model down: its milliseconds are no latency and are "
-    "compared with none."
+    "A profile reads a clock around every operator, which slows a model down: its milliseconds are no latency, and may "
+    "be held against another profile's only."
 )
 OTHER = "other"
 MAX_KINDS = 7

@@ -86,12 +86,15 @@ def _profilable_settings(store: Store, name: str) -> SearchSettings:
 def _chosen(run: Run, number: int | None) -> list[Trial]:
     """Return the trials to profile: the one asked for, or the front, cheapest first, then the references off it."""
     from nas.cli.stores import find_trial
+    from nas.errors import StoreError
     from reports.analysis import analyse
 
     if number is not None:
         return [find_trial(run, number)]
     analysis = analyse(run)
     references = [item for item in (analysis.squeezebert, analysis.dense) if item is not None]
+    if not analysis.front:
+        raise StoreError(f"run {run.name!r} has no finished trial yet, and so no front; name a trial with --trial")
     return list({item.trial.number: item.trial for item in (*analysis.front, *references)}.values())
 
 
