@@ -52,7 +52,7 @@ class SearchRequest:
     tasks: tuple[str, ...] = ()
     teacher: str = "small"
     objectives: tuple[Objective, ...] = (Objective.ACCURACY, Objective.LATENCY)
-    sampler: str = "tpe"
+    sampler: str = "evolution"
     fidelities: tuple[str, ...] = ("projected", "distilled")
     promoted_share: float = 0.3
     steps: int | None = None

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, with every argument that matters pinned."""
+"""Samplers by name: our own, and Optuna's with every argument that matters pinned."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.errors import SettingsError
+from nas.evolution import EvolutionSampler
 
-SAMPLERS = ("tpe", "nsga2", "random")
+SAMPLERS = ("evolution", "tpe", "nsga2", "random")
 # Optuna's default of 50 spends the whole budget of a small search at random.
 NSGA2_POPULATION_SIZE = 20
 
@@ -50,6 +51,8 @@ def make_sampler(
     """
     check_sampler(name)
     draw_seed = int(np.random.SeedSequence([seed, num_trials_before]).generate_state(1)[0])
+    if name == "evolution":
+        return EvolutionSampler(distributions, seed=draw_seed)
     if name == "random":
         return RandomSampler(seed=draw_seed)
     if name == "nsga2":

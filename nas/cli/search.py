@@ -50,7 +50,7 @@ def search(
     objectives: Annotated[
         str | None, typer.Option(help="of accuracy,latency,macs,parameters [default: accuracy,latency]")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random [default: tpe]")] = None,
+    sampler: Annotated[str | None, typer.Option(help="evolution, tpe, nsga2 or random [default: evolution]")] = None,
     fidelities: Annotated[
         str | None,
         typer.Option(help="how candidates are scored, of projected,distilled,full [default: projected,distilled]"),

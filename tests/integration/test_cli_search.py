@@ -104,7 +104,7 @@ def test_two_searches_on_one_run_at_once_are_refused(nas: CommandLine, task_fold
     ("arguments", "message"),
     [
         (("--space", "huge"), "unknown space 'huge' (known: squeezebert, staged, grouped)"),
-        (("--sampler", "grid"), "unknown sampler 'grid' (known: tpe, nsga2, random)"),
+        (("--sampler", "grid"), "unknown sampler 'grid' (known: evolution, tpe, nsga2, random)"),
         (("--train-device", "gpu"), "--train-device gpu: must be cpu or cuda"),
         (("--fidelities", "guess"), "unknown evaluator 'guess'"),
         (("--fidelities", "distilled,projected"), "fidelities 'distilled,projected' must be one or more of"),

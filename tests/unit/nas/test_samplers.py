@@ -33,7 +33,7 @@ def test_successive_proposals_differ(name: str) -> None:
     assert len({tuple(sorted(params.items())) for params in proposals(name, seed=0, count=12)}) >= 9
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+@pytest.mark.parametrize("name", ["evolution", "tpe", "nsga2"])
 def test_a_sampler_that_learns_ends_up_where_the_objectives_agree(name: str) -> None:
     late = proposals(name, seed=1, count=120)[60:]
 
@@ -49,5 +49,5 @@ def test_every_parameter_is_proposed_even_without_earlier_trials(name: str) -> N
 
 
 def test_an_unknown_sampler_is_named_with_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match=r"unknown sampler 'grid' \(known: tpe, nsga2, random\)"):
+    with pytest.raises(SettingsError, match=r"unknown sampler 'grid' \(known: evolution, tpe, nsga2, random\)"):
         make_sampler("grid", seed=0, num_trials_before=0, distributions=DISTRIBUTIONS)
