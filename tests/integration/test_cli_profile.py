@@ -10,7 +10,7 @@ import pytest
 from device_lab.measurement import Backend, DeviceInfo
 from device_lab.virtual_phone.launch import start_virtual_phone
 from nas.cli.search import Place, run_search
-from nas.records import Objective
+from nas.records import LatencyMode, Objective
 from tests.command_line import CommandLine
 from tests.runner_bundles import require_bundle
 
@@ -38,7 +38,14 @@ def search(folder: Path, *, objectives: tuple[Objective, ...], **more: str) -> N
         (task / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
     run_search(
         "first",
-        {"task_dir": str(task), "space": "staged", "objectives": objectives, "sequence_length": 8, **more},
+        {
+            "task_dir": str(task),
+            "space": "staged",
+            "objectives": objectives,
+            "latency": LatencyMode.MEASURED,
+            "sequence_length": 8,
+            **more,
+        },
         num_trials=2,
         place=Place(
             runs_folder=folder / "runs",
