@@ -35,13 +35,10 @@ def find_device_results(store: Store, *, names: Mapping[str, str]) -> tuple[Devi
 
 
 def _subjects(store: Store) -> list[tuple[str, str, str]]:
-    with store.connection() as connection:
-        rows = [
-            (row.device_id, row.settings, row.reference_arch_id)
-            for table in (tables.measurements, tables.qualifications)
-            for row in connection.execute(sa.select(*(table.c[name] for name in _SUBJECT)).distinct())
-        ]
-    return sorted(set(rows))
+    both = (tables.measurements, tables.qualifications)
+    query = sa.union(*(sa.select(*(table.c[name] for name in _SUBJECT)) for table in both))
+    rows = store.transaction(lambda connection: connection.execute(query).all())
+    return sorted((row.device_id, row.settings, row.reference_arch_id) for row in rows)
 
 
 def _results_of(

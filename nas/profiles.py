@@ -11,6 +11,7 @@ from nas import tables
 from nas.documents import from_document, to_document
 from nas.records import ModelProfile
 from nas.store import Store, now, settings_key
+from nas.store_engine import insert_new
 
 
 def save_profile(store: Store, profile: ModelProfile, *, arch_id: str) -> None:
@@ -20,14 +21,14 @@ def save_profile(store: Store, profile: ModelProfile, *, arch_id: str) -> None:
         StoreError: If the store cannot be written.
     """
     row = {
+        "key": tables.new_key(),
         "device_id": profile.device.device_id,
         "settings": settings_key(profile.settings),
         "arch_id": arch_id,
         "document": json.dumps(to_document(profile)),
         "created_at": now(),
     }
-    with store.connection() as connection:
-        connection.execute(sa.insert(tables.profiles), [row])
+    store.transaction(lambda connection: insert_new(connection, tables.profiles, [row]))
 
 
 def find_profiles(store: Store, *, device_id: str, settings: RunSettings) -> dict[str, ModelProfile]:
@@ -38,7 +39,7 @@ def find_profiles(store: Store, *, device_id: str, settings: RunSettings) -> dic
     """
     subject = {"device_id": device_id, "settings": settings_key(settings)}
     query = sa.select(tables.profiles.c.arch_id, tables.profiles.c.document).filter_by(**subject)
-    with store.connection() as connection:
-        rows = connection.execute(query.order_by("profile_id")).all()
+    query = query.order_by("created_at", "profile_id")
+    rows = store.transaction(lambda connection: connection.execute(query).all())
     newest = {row.arch_id: row.document for row in rows}
     return {arch_id: from_document(ModelProfile, json.loads(document)) for arch_id, document in newest.items()}

@@ -16,6 +16,7 @@ from device_lab.qualification import Qualification
 from nas import tables
 from nas.documents import from_document, to_document
 from nas.store import Store, now, settings_key
+from nas.store_engine import insert_new
 
 
 def save_qualification(
@@ -27,14 +28,14 @@ def save_qualification(
         StoreError: If the store cannot be written.
     """
     row = {
+        "key": tables.new_key(),
         "device_id": qualification.measurement.device.device_id,
         "settings": settings_key(settings),
         "reference_arch_id": reference_arch_id,
         "document": json.dumps(to_document(qualification)),
         "created_at": now(),
     }
-    with store.connection() as connection:
-        connection.execute(sa.insert(tables.qualifications), [row])
+    store.transaction(lambda connection: insert_new(connection, tables.qualifications, [row]))
 
 
 def find_qualification(
@@ -47,8 +48,8 @@ def find_qualification(
     """
     subject = {"device_id": device_id, "settings": settings_key(settings), "reference_arch_id": reference_arch_id}
     query = sa.select(tables.qualifications.c.document).filter_by(**subject)
-    with store.connection() as connection:
-        document = connection.execute(query.order_by(sa.desc("qualification_id")).limit(1)).scalar()
+    query = query.order_by(sa.desc("created_at"), sa.desc("qualification_id")).limit(1)
+    document = store.transaction(lambda connection: connection.execute(query).scalar())
     return None if document is None else from_document(Qualification, json.loads(document))
 
 

@@ -94,7 +94,7 @@ class Store:
         query = sa.select(tables.measurements).filter_by(
             device_id=device_id, settings=settings_key(settings), reference_arch_id=reference_arch_id
         )
-        query = query.where(tables.measurements.c.document.is_not(None)).order_by(tables.measurements.c.measurement_id)
+        query = query.where(tables.measurements.c.document.is_not(None)).order_by("created_at", "measurement_id")
 
         def read(connection: sa.Connection) -> tuple[Sequence[Any], dict[int, list[dict[str, Any]]]]:
             rows = connection.execute(query).all()
@@ -125,7 +125,8 @@ class Store:
             "reference_arch_id": reference_arch_id,
             "precision": precision,
         }
-        newest = sa.select(tables.measurements).filter_by(**subject).order_by(sa.desc("measurement_id")).limit(1)
+        newest = sa.select(tables.measurements).filter_by(**subject)
+        newest = newest.order_by(sa.desc("created_at"), sa.desc("measurement_id")).limit(1)
 
         def begin(connection: sa.Connection) -> tuple[int, tuple[Block, ...]]:
             row = connection.execute(newest).first()
@@ -134,7 +135,8 @@ class Store:
                 if row.document is None or _may_go_on(row.document, documents):
                     _set_document(connection, row.measurement_id, None)
                     return row.measurement_id, tuple(from_document(Block, document) for document in documents)
-            result = connection.execute(sa.insert(tables.measurements).values(**subject, created_at=now()))
+            own = subject | {"key": tables.new_key(), "created_at": now()}
+            result = connection.execute(sa.insert(tables.measurements).values(own))
             return int((result.inserted_primary_key or (0,))[0]), ()
 
         return self.transaction(begin)
@@ -193,16 +195,6 @@ class Store:
         """
         with self.errors():
             return transact(self._engine, work)
-
-    @contextmanager
-    def connection(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction, which ends with the block.
-
-        Raises:
-            StoreError: If the database cannot be read or written.
-        """
-        with self.errors(), self._engine.begin() as connection:
-            yield connection
 
     @contextmanager
     def errors(self) -> Iterator[None]:

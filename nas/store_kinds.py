@@ -41,11 +41,11 @@ class Kind(Protocol):
         ...
 
     def keys(self, connection: sa.Connection) -> list[Key]:
-        """Return the keys of all records, sorted."""
+        """Return the keys of all records: in the order they were made, where that is known, or else sorted."""
         ...
 
     def read(self, connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, Record]:
-        """Return those records that are there."""
+        """Return those records that are there, in the order of their keys."""
         ...
 
     def write(self, connection: sa.Connection, records: Mapping[Key, Record]) -> None:
@@ -78,17 +78,22 @@ class RowKind:
         self.name = name
         self.table = table
         self._key = tuple(table.c[column] for column in key)
+        self._number = None if number is None else table.c[number]
         self._columns = [column for column in table.c if column.name != number]
 
     def keys(self, connection: sa.Connection) -> list[Key]:
         """See `Kind`."""
-        return sorted(tuple(row) for row in connection.execute(sa.select(*self._key)))
+        query = sa.select(*self._key).order_by(self._number)
+        keys = [tuple(row) for row in connection.execute(query)]
+        # Databases sort text each in their own way.
+        return sorted(keys) if self._number is None else keys
 
     def read(self, connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, Record]:
         """See `Kind`."""
         query = sa.select(*self._columns).where(self.are(keys))
         rows = [dict(row) for row in connection.execute(query).mappings()]
-        return {tuple(row[column.name] for column in self._key): row for row in rows}
+        found = {tuple(row[column.name] for column in self._key): row for row in rows}
+        return {key: found[key] for key in keys if key in found}
 
     def write(self, connection: sa.Connection, records: Mapping[Key, Record]) -> None:
         """See `Kind`."""

@@ -9,9 +9,14 @@ import sqlalchemy as sa
 METADATA = sa.MetaData()
 
 
+def new_key() -> str:
+    """Return a name for a row that no other row has, in this store or another."""
+    return uuid.uuid4().hex
+
+
 def _key() -> sa.Column[str]:
     """Return the column that names a row in every store it is copied to; its number is its own store's."""
-    return sa.Column("key", sa.String(32), nullable=False, index=True, unique=True, default=lambda: uuid.uuid4().hex)
+    return sa.Column("key", sa.String(32), nullable=False, index=True, unique=True)
 
 
 schema = sa.Table("nas_schema", METADATA, sa.Column("version", sa.Integer, primary_key=True))

@@ -64,8 +64,8 @@ def only_model(document: dict[str, Any]) -> dict[str, Any]:
 def stored_measurements(nas: Nas, device_id: str, arch: Architecture = DENSE) -> list[tuple[Block, ...]]:
     """The blocks of each finished measurement of a device, whatever executed the models."""
     store = nas.store
-    with store.connection() as connection:
-        rows = connection.execute(sa.select(tables.measurements.c.settings).filter_by(device_id=device_id)).all()
+    query = sa.select(tables.measurements.c.settings).filter_by(device_id=device_id)
+    rows = store.transaction(lambda connection: connection.execute(query).all())
     found = []
     for settings in {row.settings for row in rows}:
         measured = store.find_measurements(

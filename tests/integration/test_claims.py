@@ -123,8 +123,7 @@ def test_the_clock_is_the_databases_and_goes_on(store: Store) -> None:
     assert not renew(store, first, lease_s=LEASE_S)
     assert not release(store, first)
     assert release(store, second)
-    with store.connection() as connection:
-        now_s = connection.execute(sa.select(claims._now_s(connection))).scalar_one()
+    now_s = store.transaction(lambda each: each.execute(sa.select(claims._now_s(each))).scalar_one())
     assert abs(now_s - time.clock_gettime(time.CLOCK_REALTIME)) < 60
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ PROFILE = ModelProfile(
     settings=SETTINGS,
     taken_at="now",
     num_runs=3,
+    num_processes=1,
     pocketbert_version="0",
     operators=(OperatorCost(kind="Conv", position="query", num_calls=2.0, time_ns=7.5),),
 )
@@ -178,13 +179,15 @@ def generations(store: Store, name: str) -> dict[str, list[int]]:
 
 
 @pytest.mark.slow
-def test_a_copy_is_repeated_without_harm(source: Store, target: Store, places: tuple[str, str]) -> None:
+def test_a_copy_is_repeated_and_brought_back_without_harm(
+    source: Store, places: tuple[str, str], tmp_path: Path
+) -> None:
     first, second = copy(places), copy(places)
+    back = copy((places[1], f"sqlite:///{tmp_path}/back.db"))
 
     assert {kind.num_copied for kind in second.values()} == {0}
-    assert {name: kind.to_sha256 for name, kind in second.items()} == {
-        name: kind.to_sha256 for name, kind in first.items()
-    }
+    sums = [{name: kind.to_sha256 for name, kind in copied.items()} for copied in (first, second, back)]
+    assert sums[0] == sums[1] == sums[2]
 
 
 @pytest.mark.slow
@@ -253,6 +256,32 @@ def test_a_score_that_only_took_another_time_is_the_same(source: Store, target: 
     assert found.duration_s == 99.0
 
 
+def test_the_newest_certificate_stays_the_newest_wherever_it_is_copied(tmp_path: Path) -> None:
+    urls = [sqlite_url(tmp_path / f"{name}.db") for name in ("older", "newer", "both")]
+    certificates = [replace(CERTIFICATE, baseline_runs=(run.candidate,)) for run in blocks(6)]
+    keep_certificates(urls[0], certificates[:3], made_at="2026-01-01T00:00:00+00:00")
+    keep_certificates(urls[1], certificates[3:], made_at="2026-01-02T00:00:00+00:00")
+
+    # The older one comes last, and of three made in one second the last one counts.
+    for url in reversed(urls[:2]):
+        copy((url, urls[2]))
+
+    both = Store(urls[2])
+    assert count_rows(both, tables.qualifications) == 6
+    found = find_qualification(both, device_id="phone", settings=SETTINGS, reference_arch_id="rule")
+    assert found == certificates[5]
+    both.close()
+
+
+def keep_certificates(url: str, certificates: Sequence[Qualification], *, made_at: str) -> None:
+    store = Store(url)
+    for certificate in certificates:
+        save_qualification(store, certificate, settings=SETTINGS, reference_arch_id="rule")
+    change = sa.update(tables.qualifications).values(created_at=made_at)
+    store.transaction(lambda connection: connection.execute(change))
+    store.close()
+
+
 def test_a_store_is_not_copied_to_itself_nor_from_nowhere(tmp_path: Path) -> None:
     url, other = sqlite_url(tmp_path / "store.db"), sqlite_url(tmp_path / "other.db")
 
@@ -265,5 +294,4 @@ def test_a_store_is_not_copied_to_itself_nor_from_nowhere(tmp_path: Path) -> Non
 
 
 def count_rows(store: Store, table: sa.TableClause) -> int:
-    with store.connection() as connection:
-        return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+    return store.transaction(lambda each: each.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())

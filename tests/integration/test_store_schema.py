@@ -44,9 +44,9 @@ def test_processes_that_open_a_new_store_at_once_all_get_it_whole(store_url: str
     store = Store(store_url)
     assert len(store.find_scores("settings")) == NUM_PROCESSES
     assert sorted(store.run_names()) == [f"study{number}" for number in range(NUM_PROCESSES)]
-    with store.connection() as connection:
-        for table in ("nas_schema", "version_info", "alembic_version"):
-            assert connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar() == 1
+    counts = [f"(SELECT count(*) FROM {table})" for table in ("nas_schema", "version_info", "alembic_version")]
+    query = sa.text(f"SELECT {', '.join(counts)}")
+    assert store.transaction(lambda each: tuple(each.execute(query).one())) == (1, 1, 1)
     store.close()
 
 
