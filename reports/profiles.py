@@ -14,7 +14,7 @@ from nas.records import ModelProfile, OperatorCost, Run
 
 CAVEAT = (
     "A profile reads a clock around every operator, which slows a model down: its milliseconds are no latency, and may "
-    "be held against another profile's only."
+    "be held against those of another profile only."
 )
 OTHER = "other"
 MAX_KINDS = 7
