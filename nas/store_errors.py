@@ -28,6 +28,9 @@ _ADVICE = (
     ("too many clients", "end other work on the store, or raise max_connections on the server"),
     ("lock timeout", "another process changes the store; give the same command again"),
     ("invalid connection option", "leave it out of the URL"),
+    ("invalid port number", "mend it in the URL"),
+    ("invalid sslmode value", "mend it in the URL"),
+    ("bad value for", "mend it in the URL"),
     ("No space left on device", "free disk space on the server"),
     ("could not extend file", "free disk space on the server"),
 )
@@ -39,6 +42,10 @@ def store_errors(url: sa.URL) -> Iterator[None]:
     """Turn the database's own errors inside the block into `StoreError`."""
     try:
         yield
+    except optuna.exceptions.DuplicatedStudyError as error:
+        raise StoreError(
+            f"another process has just made the same run in store {show_url(url)}; give the same command again"
+        ) from error
     except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise StoreError(explain(error, url)) from error
 

@@ -23,6 +23,8 @@ def parse_store_url(text: str) -> sa.URL:
     """
     try:
         url = sa.make_url(text)
+        # What is no host's name fails much later, where nobody expects it.
+        (url.host or "").encode("idna")
     except (sa.exc.ArgumentError, ValueError):
         raise StoreError(
             f"the URL of a store has to be {FORMS}; in it '@', ':', '/' and '%' of a name or a password "

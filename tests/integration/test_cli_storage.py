@@ -132,6 +132,7 @@ def test_what_postgresql_cannot_do_is_one_line_with_the_next_step(
             rf'database "none" does not exist; make it: `createdb -h 127.0.0.1 -p \d+ -U {GUARDED} none`'
         ),
         with_password(guarded_url, PASSWORD) + "?colour=red": 'invalid connection option "colour"; leave it out',
+        with_password(guarded_url, PASSWORD) + "?sslmode=red": 'invalid sslmode value: "red"; mend it in the URL',
         f"postgresql://guest:guest@{here}/{database}": "permission denied for schema public.*own the database",
     }
 

@@ -28,6 +28,8 @@ def test_every_way_to_write_postgresql_is_psycopg_3(driver: str) -> None:
         (f"postgresql://me:{SECRET}@db", "names no database"),
         (f"mysql://me:{SECRET}@db/nas", "cannot be kept in 'mysql'"),
         (f"postgresql+psycopg2://me:{SECRET}@db/nas", r"cannot be kept in 'postgresql\+psycopg2'"),
+        ("postgresql://me@a..b/nas", "has to be sqlite"),
+        ("postgresql://me@[::1/nas", "has to be sqlite"),
         ("sqlite://", "has to be a file"),
         ("sqlite:///:memory:", "has to be a file"),
     ],
