@@ -70,8 +70,9 @@ class BatchTiming:
         failures = self._measure(chosen)
         guide.refit()
         rest = [candidate for candidate in batch if candidate not in chosen]
-        for candidate, predicted in zip(rest, guide.predict([each.arch for each in rest]), strict=True):
-            candidate.latency_ratio = predicted.estimate
+        if rest:
+            for candidate, predicted in zip(rest, guide.predict([each.arch for each in rest]), strict=True):
+                candidate.latency_ratio = predicted.estimate
         return failures
 
     def _measure(self, batch: Sequence[Candidate]) -> dict[str, str]:

@@ -129,6 +129,8 @@ class Search:
         with self._store.errors():
             self._recover()
             self._observer.resumed(len(self._first_trials))
+            if self._guide is not None:
+                self._guide.refit()
             if not self._first_trials:
                 self._require_possible()
             try:

@@ -1,0 +1,219 @@
+"""Searches that predict latencies, and searches within constraints; only training and the device are stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_lab.measurement import ModelFile
+from nas.cost import model_cost
+from nas.errors import PredictionError, SettingsError
+from nas.latency_guide import NUM_DESIGN
+from nas.records import LatencyMode, Objective, Role, Run, Trial
+from nas.runs import SearchRequest, load_run
+from nas.store import Store, sqlite_url
+from nas.timing import TimingPlan
+from reports.analysis import analyse
+from reports.front import non_dominated
+from tests.fake_parts import SEQUENCE_LENGTH, TEACHER, FormulaEvaluator, Listener, SizeDevice, make_search
+
+HYBRID = SearchRequest(
+    space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.HYBRID, sampler="random", seed=3
+)
+PREDICTED = replace(HYBRID, latency=LatencyMode.PREDICTED)
+NUM_TRIALS = 26
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(sqlite_url(tmp_path / "store.db"))
+
+
+def timed(run: Run) -> list[Trial]:
+    return [trial for trial in run.trials if trial.measurements]
+
+
+def parameters_of(trial: Trial) -> int:
+    return model_cost(trial.architecture, sequence_length=SEQUENCE_LENGTH, num_labels=2).parameters
+
+
+def test_a_search_that_predicts_measures_a_part_and_the_whole_true_front(store: Store, tmp_path: Path) -> None:
+    listener = Listener()
+    make_search(store, tmp_path, request=HYBRID, listener=listener).run(NUM_TRIALS)
+
+    run = load_run(store, "run")
+
+    assert len(listener.values) == NUM_TRIALS
+    assert NUM_DESIGN <= len(timed(run)) < NUM_TRIALS
+    assert len(listener.predicted) >= NUM_TRIALS - len(timed(run))
+    # On this device a model takes as long as its weights are large, and accuracy is in the score.
+    losses = np.array([[parameters_of(trial), -trial.score.interval.estimate] for trial in run.trials if trial.score])
+    front = {run.trials[i].number for i in np.nonzero(non_dominated(losses))[0]}
+    assert front <= {trial.number for trial in timed(run)}
+    assert {item.trial.number for item in analyse(run).front} == front
+
+
+def test_what_was_not_timed_says_what_is_predicted(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, request=HYBRID).run(NUM_TRIALS)
+
+    left_out = [item for item in analyse(load_run(store, "run")).evidence if not item.trial.measurements]
+
+    assert left_out
+    assert all(item.trial.predicted is not None for item in left_out)
+    assert all(str(item.left_out).startswith("not timed: a ratio of ") for item in left_out)
+
+
+def test_predictions_are_close_to_what_measuring_says(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, request=HYBRID).run(NUM_TRIALS)
+    predicted = {
+        trial.architecture.arch_id: trial.predicted for trial in load_run(store, "run").trials if trial.predicted
+    }
+    make_search(store, tmp_path, run="all", request=replace(HYBRID, latency=LatencyMode.MEASURED)).run(NUM_TRIALS)
+
+    errors = [
+        item.ratio.estimate / predicted[item.trial.architecture.arch_id].estimate - 1
+        for item in analyse(load_run(store, "all")).compared
+        if item.ratio and item.trial.architecture.arch_id in predicted
+    ]
+
+    assert len(errors) > 5
+    assert np.abs(errors).mean() < 0.05
+
+
+def test_a_second_run_on_the_device_begins_with_what_the_first_measured(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, run="first", request=HYBRID).run(NUM_TRIALS)
+    listener = Listener()
+
+    make_search(store, tmp_path, run="second", request=replace(HYBRID, seed=4), listener=listener).run(16)
+
+    assert len([trial for trial in load_run(store, "second").trials if trial.predicted]) > 0
+    # From its first own candidates on, which no other run has measured.
+    assert min(listener.predicted) < NUM_DESIGN
+
+
+def test_a_run_that_may_not_measure_needs_something_to_predict_from(store: Store, tmp_path: Path) -> None:
+    device = SizeDevice()
+    with pytest.raises(PredictionError, match=r"nothing to predict from: .* `nas search --latency hybrid` measures"):
+        make_search(store, tmp_path, request=PREDICTED, device=device).run(8)
+
+    assert device.num_runs == 0
+    make_search(store, tmp_path, run="first", request=HYBRID).run(NUM_TRIALS)
+    listener = Listener()
+    make_search(store, tmp_path, request=PREDICTED, listener=listener).run(20)
+    assert len(listener.predicted) == 20
+    # All that a report compares is measured.
+    assert all(item.ratio is not None for item in analyse(load_run(store, "run")).compared)
+    assert listener.settled == []
+    assert listener.refined != []
+
+
+def stop_after(count: int) -> Callable[[ModelFile], None]:
+    calls = iter(range(count))
+
+    def before(_: ModelFile) -> None:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+
+    return before
+
+
+@pytest.mark.parametrize("num_runs", [40, 150])
+def test_ctrl_c_loses_nothing_and_the_next_search_ends_the_same(store: Store, tmp_path: Path, num_runs: int) -> None:
+    make_search(store, tmp_path, request=HYBRID).run(24)
+    other = Store(sqlite_url(tmp_path / "other.db"))
+
+    with pytest.raises(KeyboardInterrupt):
+        make_search(other, tmp_path, request=HYBRID, device=SizeDevice(before=stop_after(num_runs))).run(24)
+    make_search(other, tmp_path, request=HYBRID).run(24)
+
+    whole, resumed = load_run(store, "run"), load_run(other, "run")
+    assert [trial.architecture for trial in resumed.trials] == [trial.architecture for trial in whole.trials]
+    fronts = [{item.trial.architecture for item in analyse(run).front} for run in (resumed, whole)]
+    assert fronts[0] == fronts[1]
+
+
+def test_without_time_for_the_device_the_design_is_all_that_is_measured(store: Store, tmp_path: Path) -> None:
+    make_search(store, tmp_path, request=HYBRID, timing_plan=TimingPlan(total_budget_s=0.0)).run(NUM_TRIALS)
+
+    assert len(timed(load_run(store, "run"))) <= NUM_DESIGN + 4
+
+
+@pytest.mark.parametrize("mode", list(LatencyMode)[::2])
+def test_candidates_that_miss_a_constraint_cost_no_training(store: Store, tmp_path: Path, mode: LatencyMode) -> None:
+    limit = 900_000  # of which those as wide as the teacher have more in their embeddings alone
+    evaluator, listener = FormulaEvaluator(), Listener()
+    request = replace(HYBRID, latency=mode, max_parameters=limit)
+
+    make_search(store, tmp_path, request=request, evaluators=[evaluator], listener=listener).run(16)
+
+    run = load_run(store, "run")
+    candidates = [trial for trial in run.trials if trial.role == Role.CANDIDATE]
+    assert len(run.trials) == 16
+    assert all(parameters_of(trial) <= limit for trial in candidates)
+    assert listener.rejections
+    assert set(listener.rejections.values()) == {f"--max-parameters {limit}"}
+    assert len(evaluator.scored) == 16
+    # The dense teacher misses it too: it stays for comparison, and is never chosen.
+    assert Role.DENSE_TEACHER not in {item.trial.role for item in analyse(run).front}
+    assert analyse(run).dense is not None
+
+
+def test_what_is_slow_by_its_prediction_is_neither_scored_nor_timed(store: Store, tmp_path: Path) -> None:
+    listener = Listener()
+    request = replace(HYBRID, max_latency_ratio=0.85)
+
+    make_search(store, tmp_path, request=request, listener=listener).run(NUM_TRIALS)
+
+    analysis = analyse(load_run(store, "run"))
+    assert "--max-latency-ratio 0.85" in listener.rejections.values()
+    assert all(item.ratio is not None and item.ratio.estimate <= 0.85 for item in analysis.front)
+    assert any("misses a constraint: a latency ratio of" in str(item.left_out) for item in analysis.evidence)
+
+
+def test_what_scores_too_little_is_left_out_and_not_promoted(store: Store, tmp_path: Path) -> None:
+    evaluators = [FormulaEvaluator(name="projected"), FormulaEvaluator(name="distilled", bonus=0.01)]
+    scores = sorted(evaluators[0].evaluate(arch).interval.estimate for arch in (TEACHER,))
+    floor = round(scores[0] - 0.05, 3)
+
+    make_search(store, tmp_path, request=replace(HYBRID, min_accuracy=floor), evaluators=evaluators).run(20)
+
+    analysis = analyse(load_run(store, "run"))
+    assert all(item.accuracy is not None and item.accuracy.estimate >= floor for item in analysis.front)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (
+            replace(HYBRID, max_parameters=10),
+            r"none of \d+ drawn candidates keeps --max-parameters 10; --max-parameters 10 rejects",
+        ),
+        (
+            replace(HYBRID, max_parameters=10, max_model_mb=0.5),
+            r"keeps --max-parameters 10 --max-model-mb 0.5; --max-parameters 10 rejects most",
+        ),
+    ],
+)
+def test_constraints_that_nothing_keeps_are_refused_before_anything_is_spent(
+    store: Store, tmp_path: Path, wanted: SearchRequest, message: str
+) -> None:
+    evaluator = FormulaEvaluator()
+
+    with pytest.raises(SettingsError, match=message):
+        make_search(store, tmp_path, request=wanted, evaluators=[evaluator]).run(8)
+
+    assert evaluator.scored == []
+
+
+def test_without_latency_as_an_objective_nothing_is_predicted(store: Store, tmp_path: Path) -> None:
+    listener, device = Listener(), SizeDevice()
+    request = replace(HYBRID, objectives=(Objective.ACCURACY, Objective.MACS))
+
+    make_search(store, tmp_path, request=request, device=device, listener=listener).run(6)
+
+    assert device.num_runs == 0
+    assert listener.predicted == set()
