@@ -46,13 +46,14 @@ from search_spaces.space import Space, make_space
 
 SEED = 0
 NUM_OF_KIND = {"drawn": 150, "front": 150, "large": 80}
+KINDS = ("drawn", "front")
 NUM_SCORED = {"drawn": 80, "front": 40}
 SEQUENCE_LENGTH = 128
 MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 PRECISION = Precision(
     name="sample", goal=0.02, looks=(5, 8, 12, 16, 24), min_timed_s=0.15, min_runs=5, max_warmup_s=0.3
 )
-SESSION_SIZE = 8
+SESSION_SIZE = 6
 # A guess to start the evolution with: a doubling of groups makes a multiplication this share dearer.
 PRICE_OF_DOUBLING = 0.25
 NUM_GENERATIONS = 40
@@ -162,10 +163,10 @@ def rough_price(arch: Architecture) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Architectures of one size, and what they are timed against."""
+    """Architectures of one size with their kinds, and what they are timed against."""
 
     name: str
-    archs: list[Architecture]
+    archs: dict[Architecture, str]
     reference: Architecture
 
 
@@ -177,9 +178,10 @@ def scales(work: Path) -> Iterator[Scale]:
     scored = drawn[: NUM_SCORED["drawn"]]
     front = evolve(space, scored, [rows[arch.arch_id]["accuracy"] for arch in scored])
     # By turns from both kinds, so that a run that was stopped has some of each.
-    small = [arch for pair in zip(drawn, front, strict=True) for arch in pair]
+    small = {arch: kind for pair in zip(drawn, front, strict=True) for arch, kind in zip(pair, KINDS, strict=True)}
     yield Scale("minilm", small, squeezebert_rule(MINILM))
-    yield Scale("bert-base", draw(make_space("grouped", BERT_BASE), NUM_OF_KIND["large"]), squeezebert_rule(BERT_BASE))
+    large = dict.fromkeys(draw(make_space("grouped", BERT_BASE), NUM_OF_KIND["large"]), "large")
+    yield Scale("bert-base", large, squeezebert_rule(BERT_BASE))
 
 
 def collect_latencies(work: Path, *, deadline: float) -> None:
@@ -209,6 +211,7 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
                 ratio = ratio_interval(outcome.blocks)
                 lines.add({
                     "scale": scale.name,
+                    "kind": scale.archs[arch],
                     "arch_id": arch.arch_id,
                     "architecture": arch.to_json(),
                     "reference": scale.reference.to_json(),

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from device_lab.runner.weights import generated_weights, generated_weights_name
 from search_spaces.architecture import Architecture
 from search_spaces.bert import Bert, build
 
 _BYTES_PER_NUMBER = 4
-# As they are built: made up ones would scale every activation down to nothing.
+# As they are when training begins: made up ones would scale every activation down to nothing.
 _KEPT = "layer_norm"
 
 
@@ -36,16 +37,21 @@ class WeightLayout:
 
 def generated_network(arch: Architecture, *, num_labels: int) -> tuple[Bert, WeightLayout]:
     """Build a network with generated weights, and say where in the generated numbers each of them lies."""
-    with torch.random.fork_rng(devices=[]):  # what is drawn here is replaced; nobody else's draws may depend on it
+    # Nothing is drawn: initialising a BERT-base takes longer than all the rest.
+    with torch.device("meta"):
         network = build(arch, num_labels=num_labels).eval()
     parameters = {name: value for name, value in network.named_parameters() if _KEPT not in name}
     num_bytes = _BYTES_PER_NUMBER * sum(parameter.numel() for parameter in parameters.values())
     numbers = torch.from_numpy(generated_weights(num_bytes))
     offsets_bytes: dict[str, int] = {}
+    state: dict[str, Tensor] = {}
     position = 0
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            offsets_bytes[name] = _BYTES_PER_NUMBER * position
-            parameter.copy_(numbers[position : position + parameter.numel()].view_as(parameter))
-            position += parameter.numel()
+    for name, parameter in parameters.items():
+        offsets_bytes[name] = _BYTES_PER_NUMBER * position
+        state[name] = numbers[position : position + parameter.numel()].view(parameter.shape)
+        position += parameter.numel()
+    for name, kept in network.state_dict().items():
+        if name not in state:
+            state[name] = (torch.zeros if name.endswith("bias") else torch.ones)(kept.shape)
+    network.load_state_dict(state, assign=True)
     return network, WeightLayout(offsets_bytes=offsets_bytes, num_bytes=num_bytes)
