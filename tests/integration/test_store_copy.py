@@ -18,7 +18,7 @@ from nas import tables
 from nas.errors import StoreError
 from nas.profiles import find_profiles, save_profile
 from nas.qualifications import find_qualification, save_qualification
-from nas.records import ModelProfile, Objective, OperatorCost
+from nas.records import LatencyMode, ModelProfile, OperatorCost
 from nas.runs import SearchRequest, load_run
 from nas.store import Store, sqlite_url
 from nas.store_copy import CopiedKind, copy_store
@@ -26,9 +26,7 @@ from tests.fake_parts import SEQUENCE_LENGTH, make_search
 from tests.postgresql_server import PostgresqlServer
 from tests.store_contents import SCORE, SETTINGS, blocks, measurement
 
-REQUEST = SearchRequest(
-    space="grouped", objectives=(Objective.ACCURACY, Objective.LATENCY), sequence_length=SEQUENCE_LENGTH
-)
+REQUEST = SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED)
 CERTIFICATE = Qualification(baseline_runs=(blocks(1)[0].candidate,), measurement=measurement())
 PROFILE = ModelProfile(
     device=measurement().device,
