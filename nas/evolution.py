@@ -28,7 +28,7 @@ from nas.questions import Ints, Questions
 NUM_CHILDREN = 120
 NUM_STRANGERS = 40
 NUM_PARENTS = 20
-NUM_ROUNDS = 4
+NUM_ROUNDS = 2
 # The best 250 rows say of the next what 500 would, in a quarter of the time.
 MAX_ROWS = 250
 MIN_TOLD = 2
@@ -90,7 +90,7 @@ class EvolutionSampler(BaseSampler):
     def _read(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> History:
         signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
         asked = [each for each in trials if self._distributions.keys() <= each.params.keys()]
-        rows = np.array([[each.params[name] for name in self._questions.names] for each in asked], dtype=np.int64)
+        rows = np.array([list(map(each.params.__getitem__, self._questions.names)) for each in asked], dtype=np.int64)
         keys = map(tuple, self._questions.canonical(rows.reshape(-1, len(self._lows)) - self._lows).tolist())
         losses: dict[Row, list[float]] = {}
         limits: dict[str, dict[Row, float]] = {}

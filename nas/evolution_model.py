@@ -17,7 +17,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import solve_triangular
 from scipy.spatial.distance import cdist
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,7 @@ OWN_VARIANCES = (0.03, 0.2)
 NOISE_VARIANCES = (0.001, 0.01, 0.1)
 SMOOTH_VARIANCE = 2.0
 # A choice among few settings needs no more rows than these, and costs their number cubed.
-MAX_ROWS_TO_CHOOSE = 120
+MAX_ROWS_TO_CHOOSE = 100
 NUM_DRAWS = 8
 NUM_DIRECTIONS = 48
 
@@ -48,6 +48,24 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kinship:
+    """What kernels are made of: products of averages and of own parts, squared distances of averages, (n, m) each."""
+
+    averages: Floats
+    own: Floats
+    squared: Floats
+
+
+def kinship(one: Features, other: Features) -> Kinship:
+    """Return how rows (n) and others (m) resemble each other."""
+    return Kinship(
+        averages=one.averages @ other.averages.T,
+        own=one.own @ other.own.T,
+        squared=cdist(one.averages, other.averages, "sqeuclidean"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
     """Settings of the process."""
 
@@ -55,22 +73,22 @@ class Kernel:
     own_variance: float
     noise_variance: float
 
-    def between(self, one: Features, other: Features) -> Floats:
+    def covariance(self, kin: Kinship) -> Floats:
         """Return covariances, (n, m)."""
-        smooth = np.exp(-cdist(one.averages, other.averages, "sqeuclidean") / (2 * self.length**2))
-        linear: Floats = one.averages @ other.averages.T + self.own_variance * (one.own @ other.own.T)
-        return 1.0 + linear + SMOOTH_VARIANCE * smooth
+        smooth: Floats = SMOOTH_VARIANCE * np.exp(kin.squared / (-2 * self.length**2))
+        covariance: Floats = 1.0 + kin.averages + self.own_variance * kin.own + smooth
+        return covariance
 
-    def of_each(self, rows: Features) -> Floats:
+    def variance(self, rows: Features) -> Floats:
         """Return variances, (n,)."""
         linear: Floats = (rows.averages**2).sum(axis=1) + self.own_variance * (rows.own**2).sum(axis=1)
         return 1.0 + linear + SMOOTH_VARIANCE
 
-    def factor(self, rows: Features) -> Floats:
+    def factor(self, kin: Kinship) -> Floats:
         """Return the Cholesky factor of the covariances of observations, (n, n)."""
-        covariance = self.between(rows, rows)
-        covariance[np.diag_indices(len(rows))] += self.noise_variance
-        return cholesky(covariance, lower=True, check_finite=False)
+        covariance = self.covariance(kin)
+        covariance[np.diag_indices(len(covariance))] += self.noise_variance
+        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 
 
 class Process:
@@ -82,15 +100,15 @@ class Process:
         self._scale = float(values.std()) or 1.0
         standard = (values - self._centre) / self._scale
         self.kernel = kernel or _likeliest(rows.first(MAX_ROWS_TO_CHOOSE), standard[:MAX_ROWS_TO_CHOOSE])
-        self._factor = self.kernel.factor(rows)
+        self._factor = self.kernel.factor(kinship(rows, rows))
         self._whitened: Floats = _solve(self._factor, standard)
         # As if one more value had been a standard deviation away: few values do not make a sure scale.
         self._variance = (1.0 + float(self._whitened @ self._whitened)) / (1 + len(rows))
 
     def at(self, rows: Features) -> tuple[Floats, Floats]:
         """Return means and standard deviations of the values of ``rows``, (m,) each, without noise."""
-        across = _solve(self._factor, self.kernel.between(self._rows, rows))
-        left = np.maximum(self.kernel.of_each(rows) - (across**2).sum(axis=0), 1e-9)
+        across = _solve(self._factor, self.kernel.covariance(kinship(self._rows, rows)))
+        left = np.maximum(self.kernel.variance(rows) - (across**2).sum(axis=0), 1e-9)
         means: Floats = self._centre + self._scale * (across.T @ self._whitened)
         return means, self._scale * np.sqrt(self._variance * left)
 
@@ -139,8 +157,10 @@ def reach(room: Floats, directions: Floats) -> Floats:
 
 
 def _likeliest(rows: Features, standard: Floats) -> Kernel:
+    kin = kinship(rows, rows)
+
     def log_likelihood(kernel: Kernel) -> float:
-        factor = kernel.factor(rows)
+        factor = kernel.factor(kin)
         whitened = _solve(factor, standard)
         misfit = 0.5 * (1 + len(rows)) * math.log1p(float(whitened @ whitened))
         return -float(np.log(np.diag(factor)).sum()) - misfit
