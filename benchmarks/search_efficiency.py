@@ -61,7 +61,7 @@ MOMENTS = (25, 50, 100, 150, 200, 300)
 MAX_REPEATS = 500
 # What no device repeats to.
 MIN_STANDARD_ERROR = 0.002
-# Of the long evolution: its fronts have hundreds of members.
+# Of the long evolution.
 NUM_GENERATIONS = 100
 NUM_CHILDREN = 100
 
@@ -203,14 +203,13 @@ def replay(contender: Contender, stand_in: StandIn, *, seed: int, rough: bool = 
 
 
 def evolve(stand_in: StandIn, found: Sequence[Architecture]) -> list[Architecture]:
-    """Mutate and cross members of the front for long, directly on the stand-ins; return all of it."""
+    """Mutate and cross members of the front for long, directly on the stand-ins; return the last front."""
     generator = np.random.default_rng(0)
     names = list(GROUPED.parameters)
     sizes = np.array([len(GROUPED.parameters[name]) for name in names])
     question = np.unique([name.rpartition(".")[2] for name in names], return_inverse=True)[1]
-    known = list(dict.fromkeys(found))
+    front = _front(stand_in, found)
     for _ in range(NUM_GENERATIONS):
-        front = [known[i] for i in np.flatnonzero(non_dominated(stand_in(known)))]
         children = []
         for one, other in generator.integers(len(front), size=(NUM_CHILDREN, 2)):
             mine, its = (_places(front[i]) for i in (one, other))
@@ -220,8 +219,15 @@ def evolve(stand_in: StandIn, found: Sequence[Architecture]) -> list[Architectur
             few = generator.random(len(names)) < generator.integers(1, 5) / len(names)
             mine = mine + np.where(alike if generator.random() < 0.5 else few, generator.choice((-1, 1)), 0)
             children.append(_build(np.clip(mine, 0, sizes - 1)))
-        known = list(dict.fromkeys([*known, *children]))
-    return known
+        front = _front(stand_in, [*front, *children])
+    return front
+
+
+def _front(stand_in: StandIn, archs: Sequence[Architecture]) -> list[Architecture]:
+    # Of those with equal losses one is enough.
+    distinct = list(dict.fromkeys(archs))
+    losses, first = np.unique(stand_in(distinct), axis=0, return_index=True)
+    return [distinct[i] for i in first[non_dominated(losses)]]
 
 
 def _places(arch: Architecture) -> NDArray[np.int64]:
@@ -241,13 +247,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="at most so many for each sampler")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    # That some of TPE's settings are experimental, or will not be settings for ever.
+    warnings.filterwarnings("ignore", module="optuna")
     stand_in = StandIn(arguments.accuracies, arguments.latencies)
     runs = _replay_all(list(CONTENDERS), stand_in, most_seeds=arguments.seeds, rough=False)
     rough = _replay_all(TOLD_ROUGHLY, stand_in, most_seeds=arguments.seeds, rough=True)
     everything = [arch for found in (*runs.values(), *rough.values()) for run in found for arch in run]
-    losses = stand_in(evolve(stand_in, everything))
-    front = losses[non_dominated(losses)]
+    front = stand_in(evolve(stand_in, everything))
     low, high = front.min(axis=0), front.max(axis=0)
     print(f"the union's front: accuracy {1 - high[0]:.3f} to {1 - low[0]:.3f}, ratio {low[1]:.3f} to {high[1]:.3f}")
     reference = np.full(2, 1.1)

@@ -57,7 +57,9 @@ class EvolutionSampler(BaseSampler):
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution], *, seed: int) -> None:
-        self._distributions = {name: each for name, each in distributions.items() if isinstance(each, IntDistribution)}
+        self._distributions = {
+            name: each for name, each in distributions.items() if isinstance(each, IntDistribution) and each.step == 1
+        }
         self._questions = Questions({name: each.high - each.low + 1 for name, each in self._distributions.items()})
         self._lows: Ints = np.array([self._distributions[name].low for name in self._questions.names])
         self._seed = seed

@@ -48,7 +48,8 @@ class Questions:
         matches = [LAYER.fullmatch(owner) for owner in dict.fromkeys(owners) if owner]
         numbers = [int(match[1]) for match in matches if match]
         self._layer = np.full(len(self.names), -1)
-        if DEPTH in self.names and len(asked) == 1 and sorted(numbers) == list(range(len(columns))):
+        is_layered = len(asked) == 1 and sorted(numbers) == list(range(len(columns)))
+        if is_layered and 0 < num_options.get(DEPTH, 0) <= len(columns):
             for number, its in zip(numbers, self.owners, strict=True):
                 self._layer[its] = number
         # For each place of the depth: whose answer stands in each column.
