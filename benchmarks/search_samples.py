@@ -4,8 +4,10 @@ Three kinds. ``drawn``: the ``grouped`` space around MiniLM, all sizes.
 ``front``: what an evolution from those finds best by a surrogate of their
 accuracies and a rough price. ``large``: BERT-base scale, latency only. Projected
 accuracies are of SST-2; latencies are of this machine, ONNX Runtime, one
-thread, by the measurement protocol, to 2 %. Everything is kept as it comes, so
-a stopped run goes on, and the result is one compressed file of JSON lines.
+thread, candidate and reference by turns within one process: neighbours on this
+shared processor change its speed more often than the protocol's processes last.
+Everything is kept as it comes, so a stopped run goes on, and the result is
+one compressed file of JSON lines.
 
     python -m benchmarks.search_samples accuracies --data DATA --work WORK
     python -m benchmarks.search_samples latencies --work WORK     # on an otherwise idle machine
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import sys
 import tempfile
 import time
@@ -25,17 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
+from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from benchmarks.ranking import draw_leaning
 from benchmarks.surrogate import AccuracySurrogate
 from benchmarks.teachers import open_bench
-from device_lab.errors import DeviceLabError
-from device_lab.host import HostDevice
-from device_lab.measurement import Precision
-from device_lab.protocol import measure
-from device_lab.runtimes import find_runtime
-from device_lab.statistics import block_log_ratio, candidate_runs, kept_blocks, process_median_ns, ratio_interval
 from nas.accuracy import score_logits
 from nas.candidates import Candidates
 from nas.promotion import survivors
@@ -44,16 +44,21 @@ from search_spaces.architecture import FFN_POSITIONS, GROUP_POSITIONS, Architect
 from search_spaces.reference import BERT_BASE, dense_encoder, squeezebert_rule
 from search_spaces.space import Space, make_space
 
+Floats = NDArray[np.float64]
+
 SEED = 0
 NUM_OF_KIND = {"drawn": 150, "front": 150, "large": 80}
 KINDS = ("drawn", "front")
 NUM_SCORED = {"drawn": 80, "front": 40}
 SEQUENCE_LENGTH = 128
 MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-PRECISION = Precision(
-    name="sample", goal=0.02, looks=(5, 8, 12, 16, 24), min_timed_s=0.15, min_runs=5, max_warmup_s=0.3
-)
-SESSION_SIZE = 6
+# Fresh sessions lie elsewhere in memory, which changes their speed a little.
+NUM_SESSIONS = 2
+BLOCKS_PER_SESSION = 4
+PAIRS_PER_BLOCK = 5
+MAX_SESSION_S = 3.0
+NUM_WARMUPS = 2
+MAX_SLOWDOWN = 1.1
 # A guess to start the evolution with: a doubling of groups makes a multiplication this share dearer.
 PRICE_OF_DOUBLING = 0.25
 NUM_GENERATIONS = 40
@@ -185,46 +190,76 @@ def scales(work: Path) -> Iterator[Scale]:
 
 
 def collect_latencies(work: Path, *, deadline: float) -> None:
-    """Time everything against its scale's SqueezeBERT rule, in sessions of a few."""
+    """Time everything against its scale's SqueezeBERT rule."""
     lines = Lines(work / "search_latencies.jsonl")
-    device = HostDevice(find_runtime("onnxruntime"))
     for scale in scales(work):
-        missing = [arch for arch in scale.archs if arch.arch_id not in lines.rows]
-        for start in range(0, len(missing), SESSION_SIZE):
+        for arch, kind in scale.archs.items():
             if time.monotonic() > deadline:
                 return
-            session = missing[start : start + SESSION_SIZE]
-            with tempfile.TemporaryDirectory() as folder:
-                models = TimedModels(Path(folder), runtime="onnxruntime", sequence_length=SEQUENCE_LENGTH, num_labels=2)
-                outcomes = measure(
-                    [models.export(arch) for arch in session],
-                    reference=models.export(scale.reference),
-                    device=device,
-                    num_threads=1,
-                    precision=PRECISION,
-                    generator=np.random.default_rng([SEED, len(lines.rows)]),
-                )
-            for arch, outcome in zip(session, outcomes, strict=True):
-                if isinstance(outcome, DeviceLabError):
-                    print(f"{arch.arch_id}: {outcome}", file=sys.stderr)
-                    continue
-                ratio = ratio_interval(outcome.blocks)
+            if arch.arch_id not in lines.rows:
+                blocks = np.concatenate([log_ratios(arch, scale.reference) for _ in range(NUM_SESSIONS)])
+                half = float(stdtrit(len(blocks) - 1, 0.975)) * float(blocks.std(ddof=1)) / math.sqrt(len(blocks))
                 lines.add({
                     "scale": scale.name,
-                    "kind": scale.archs[arch],
+                    "kind": kind,
                     "arch_id": arch.arch_id,
                     "architecture": arch.to_json(),
                     "reference": scale.reference.to_json(),
-                    "ratio": ratio.estimate,
-                    "ratio_low": ratio.low,
-                    "ratio_high": ratio.high,
-                    "reason": outcome.reason,
-                    "log_ratios": [round(block_log_ratio(block), 5) for block in kept_blocks(outcome.blocks)],
-                    "num_blocks": len(outcome.blocks),
-                    "candidate_ms": round(
-                        float(np.median([process_median_ns(run) for run in candidate_runs(outcome.blocks)])) / 1e6, 3
-                    ),
+                    "ratio": round(math.exp(blocks.mean()), 6),
+                    "ratio_low": round(math.exp(blocks.mean() - half), 6),
+                    "ratio_high": round(math.exp(blocks.mean() + half), 6),
+                    "log_ratios": [round(each, 5) for each in blocks.tolist()],
                 })  # fmt: skip
+
+
+def log_ratios(arch: Architecture, reference: Architecture) -> Floats:
+    """Return log ratios to the reference, each the median of some pairs of one session.
+
+    Inferences alternate, R A R A .. R. On a shared processor the speed changes by
+    half within a second, so a pair counts only while the references on both
+    sides of it are nearly as quick as the quickest.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = (Inference(each, Path(folder)) for each in (arch, reference))
+    for _ in range(NUM_WARMUPS):
+        ours.time_s()
+        theirs.time_s()
+    ours_s: list[float] = []
+    theirs_s = [theirs.time_s()]
+    start_s = time.monotonic()
+    times, kept = np.zeros(0), np.zeros(0, dtype=np.intp)
+    while len(kept) < BLOCKS_PER_SESSION * PAIRS_PER_BLOCK and time.monotonic() - start_s < MAX_SESSION_S:
+        ours_s.append(ours.time_s())
+        theirs_s.append(theirs.time_s())
+        times = np.array(theirs_s)
+        is_quick = times <= MAX_SLOWDOWN * np.quantile(times, 0.02)
+        kept = np.nonzero(is_quick[:-1] & is_quick[1:])[0]
+    pairs = np.log(np.array(ours_s) / np.sqrt(times[:-1] * times[1:]))[kept]
+    num_blocks = max(1, len(pairs) // PAIRS_PER_BLOCK)
+    return np.array([np.median(part) for part in np.array_split(pairs, num_blocks)])
+
+
+class Inference:
+    """One inference of made up tokens by ONNX Runtime on one thread."""
+
+    def __init__(self, arch: Architecture, folder: Path) -> None:
+        models = TimedModels(
+            folder, runtime="onnxruntime", sequence_length=SEQUENCE_LENGTH, num_labels=2, with_weights=True
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            models.export(arch).path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        shape = (1, SEQUENCE_LENGTH)
+        self._feed = {"input_ids": np.full(shape, 500), "attention_mask": np.ones(shape, np.int64)}
+        self._feed["token_type_ids"] = np.zeros(shape, np.int64)
+
+    def time_s(self) -> float:
+        """Run once."""
+        start_s = time.perf_counter()
+        self._session.run(None, self._feed)
+        return time.perf_counter() - start_s
 
 
 class Lines:
