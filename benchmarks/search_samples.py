@@ -53,10 +53,10 @@ NUM_SCORED = {"drawn": 80, "front": 40}
 SEQUENCE_LENGTH = 128
 MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 # Fresh sessions lie elsewhere in memory, which changes their speed a little.
-NUM_SESSIONS = 2
-BLOCKS_PER_SESSION = 4
-PAIRS_PER_BLOCK = 5
-MAX_SESSION_S = 3.0
+NUM_SESSIONS = 3
+BLOCKS_PER_SESSION = 3
+PAIRS_PER_BLOCK = 4
+MAX_SESSION_S = 2.0
 NUM_WARMUPS = 2
 MAX_SLOWDOWN = 1.1
 # A guess to start the evolution with: a doubling of groups makes a multiplication this share dearer.
@@ -193,11 +193,13 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
     """Time everything against its scale's SqueezeBERT rule."""
     lines = Lines(work / "search_latencies.jsonl")
     for scale in scales(work):
+        theirs = model_bytes(scale.reference)
         for arch, kind in scale.archs.items():
             if time.monotonic() > deadline:
                 return
             if arch.arch_id not in lines.rows:
-                blocks = np.concatenate([log_ratios(arch, scale.reference) for _ in range(NUM_SESSIONS)])
+                ours = model_bytes(arch)
+                blocks = np.concatenate([log_ratios(ours, theirs) for _ in range(NUM_SESSIONS)])
                 half = float(stdtrit(len(blocks) - 1, 0.975)) * float(blocks.std(ddof=1)) / math.sqrt(len(blocks))
                 lines.add({
                     "scale": scale.name,
@@ -212,15 +214,23 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
                 })  # fmt: skip
 
 
-def log_ratios(arch: Architecture, reference: Architecture) -> Floats:
+def model_bytes(arch: Architecture) -> bytes:
+    """Return the ONNX file of a network with made up weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = TimedModels(
+            Path(folder), runtime="onnxruntime", sequence_length=SEQUENCE_LENGTH, num_labels=2, with_weights=True
+        )
+        return models.export(arch).path.read_bytes()
+
+
+def log_ratios(model: bytes, reference: bytes) -> Floats:
     """Return log ratios to the reference, each the median of some pairs of one session.
 
     Inferences alternate, R A R A .. R. On a shared processor the speed changes by
     half within a second, so a pair counts only while the references on both
     sides of it are nearly as quick as the quickest.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        ours, theirs = (Inference(each, Path(folder)) for each in (arch, reference))
+    ours, theirs = Inference(model), Inference(reference)
     for _ in range(NUM_WARMUPS):
         ours.time_s()
         theirs.time_s()
@@ -242,15 +252,10 @@ def log_ratios(arch: Architecture, reference: Architecture) -> Floats:
 class Inference:
     """One inference of made up tokens by ONNX Runtime on one thread."""
 
-    def __init__(self, arch: Architecture, folder: Path) -> None:
-        models = TimedModels(
-            folder, runtime="onnxruntime", sequence_length=SEQUENCE_LENGTH, num_labels=2, with_weights=True
-        )
+    def __init__(self, model: bytes) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            models.export(arch).path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         shape = (1, SEQUENCE_LENGTH)
         self._feed = {"input_ids": np.full(shape, 500), "attention_mask": np.ones(shape, np.int64)}
         self._feed["token_type_ids"] = np.zeros(shape, np.int64)

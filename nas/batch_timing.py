@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from device_lab.measurement import Measurement
+from device_lab.errors import DeviceLabError
+from device_lab.measurement import Backend, Measurement
 from device_lab.statistics import kept_blocks, ratio_interval
 from nas.latency import PredictedLatency
 from nas.latency_guide import LatencyGuide
 from nas.objectives import losses_of, objective_values
+from nas.observer import Observer
 from nas.records import LatencyMode, Role, Score
 from nas.runs import SearchSettings
 from nas.timed_sessions import TimedSessions
@@ -26,10 +29,14 @@ MIN_BLOCKS = 2
 MAX_MEASURED_OF_BATCH = 1
 
 
+Outcomes = dict[str, Measurement | DeviceLabError]
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Candidate:
-    """What is known of an architecture while a search goes on. ``latency_ratio`` is measured or predicted."""
+    """A trial while its search goes on. ``latency_ratio`` is measured or predicted."""
 
+    number: int
     arch: Architecture
     role: Role
     score: Score | None = None
@@ -38,16 +45,39 @@ class Candidate:
 
 
 class BatchTiming:
-    """Gives candidates their latencies, on the device or by the guide. Without a guide all are measured."""
+    """Gives candidates their latencies, on the device or by the guide. Without a guide all are measured.
+
+    Once the guide predicts, what is chosen of a batch is measured after the
+    batch has its predictions: on a phone while the next batch is scored,
+    on this machine, which scoring would disturb, at once. Either way later
+    batches see the same, so a run does not depend on how fast its phone is.
+
+    Args:
+        sessions: What measures.
+        settings: The run's.
+        guide: What predicts, or ``None``.
+        resolution: Relative error of a prediction that is as good as a measurement.
+        observer: Hears of a candidate whose measurement failed after it had its prediction.
+    """
 
     def __init__(
-        self, sessions: TimedSessions, *, settings: SearchSettings, guide: LatencyGuide | None, resolution: float
+        self,
+        sessions: TimedSessions,
+        *,
+        settings: SearchSettings,
+        guide: LatencyGuide | None,
+        resolution: float,
+        observer: Observer,
     ) -> None:
         self._sessions = sessions
         self._settings = settings
         self._guide = guide
         self._resolution = resolution
+        self._observer = observer
         self._known: list[Candidate] = []
+        is_elsewhere = settings.device is not None and settings.device.backend is not Backend.HOST
+        self._executor = ThreadPoolExecutor(max_workers=1) if is_elsewhere else None
+        self._pending: tuple[list[Candidate], Outcomes | Future[Outcomes]] | None = None
 
     def remember(self, candidate: Candidate) -> None:
         """Weigh later candidates against this one as well."""
@@ -62,24 +92,41 @@ class BatchTiming:
         Raises:
             PredictionError: If nothing may be measured, and too little is to predict from.
         """
-        guide = self._guide
-        if guide is None:
-            return self._measure(batch)
-        guide.refit()
-        chosen = self._worth_measuring(batch, guide)
-        failures = self._measure(chosen)
-        guide.refit()
-        rest = [candidate for candidate in batch if candidate not in chosen]
-        if rest:
-            for candidate, predicted in zip(rest, guide.predict([each.arch for each in rest]), strict=True):
-                candidate.latency_ratio = predicted.estimate
-        return failures
+        self.finish()
+        if self._guide is None:
+            return self._take_in(batch, self._sessions.measure_batch([each.arch for each in batch]))
+        self._guide.refit()
+        if not self._guide.is_ready:
+            return self._take_in(batch, self._sessions.measure_batch([each.arch for each in batch]))
+        chosen = self._worth_measuring(batch, self._guide)
+        for candidate, predicted in zip(batch, self._guide.predict([each.arch for each in batch]), strict=True):
+            candidate.latency_ratio = predicted.estimate
+        if chosen:
+            archs = [candidate.arch for candidate in chosen]
+            if self._executor is None:
+                self._pending = chosen, self._sessions.measure_batch(archs)
+            else:
+                self._pending = chosen, self._executor.submit(self._sessions.measure_batch, archs)
+        return {}
 
-    def _measure(self, batch: Sequence[Candidate]) -> dict[str, str]:
-        if not batch:
-            return {}
+    def finish(self) -> None:
+        """Wait for what is being measured, and learn from it."""
+        if self._pending is not None:
+            (chosen, outcomes), self._pending = self._pending, None
+            failures = self._take_in(chosen, outcomes.result() if isinstance(outcomes, Future) else outcomes)
+            for candidate in chosen:
+                if candidate.arch.arch_id in failures:
+                    self._observer.failed(candidate.number, failures[candidate.arch.arch_id])
+
+    def close(self) -> None:
+        """End what is being measured at its next round; finished blocks are kept."""
+        if self._executor is not None:
+            self._sessions.stop()
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _take_in(self, batch: Sequence[Candidate], outcomes: Outcomes) -> dict[str, str]:
+        """Give candidates their measured latency, and let the guide learn; return why some have none."""
         failures: dict[str, str] = {}
-        outcomes = self._sessions.measure_batch([candidate.arch for candidate in batch])
         for candidate in batch:
             arch_id = candidate.arch.arch_id
             outcome = outcomes[arch_id]
@@ -95,12 +142,8 @@ class BatchTiming:
         return failures
 
     def _worth_measuring(self, batch: Sequence[Candidate], guide: LatencyGuide) -> list[Candidate]:
-        """Choose what to measure now: all that a design lacks, then little by little what the front depends on."""
-        if guide.mode is LatencyMode.PREDICTED:
-            return []
-        if not guide.is_ready:
-            return list(batch)
-        if not self._sessions.has_time_left:
+        """Choose what to measure of a batch: little by little, what the front depends on."""
+        if guide.mode is LatencyMode.PREDICTED or not self._sessions.has_time_left:
             return []
         everyone = [*self._known, *batch]
         unmeasured = [each for each in everyone if not each.is_measured]

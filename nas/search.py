@@ -87,7 +87,13 @@ class Search:
         self._timing = (
             None
             if self._sessions is None
-            else BatchTiming(self._sessions, settings=settings, guide=self._guide, resolution=timing_plan.resolution)
+            else BatchTiming(
+                self._sessions,
+                settings=settings,
+                guide=self._guide,
+                resolution=timing_plan.resolution,
+                observer=observer,
+            )
         )
         self._stages = FrontStages(
             store=store,
@@ -129,20 +135,22 @@ class Search:
         with self._store.errors():
             self._recover()
             self._observer.resumed(len(self._first_trials))
-            if self._guide is not None:
-                self._guide.refit()
-            if not self._first_trials:
-                self._require_possible()
+            self._begin()
             try:
                 while len(self._first_trials) < num_trials and time.monotonic() < deadline_s:
                     batch = self._propose(min(BATCH_SIZE, num_trials - len(self._first_trials)))
                     if not batch:
                         break
                     self._work_on(batch)
+                if self._timing is not None:
+                    self._timing.finish()
                 self._stages.run()
             except KeyboardInterrupt:
                 self._give_up_running()
                 raise
+            finally:
+                if self._timing is not None:
+                    self._timing.close()
 
     def _recover(self) -> None:
         """Read what the run has; trials of a process that died are failed and proposed again."""
@@ -178,7 +186,7 @@ class Search:
         while len(batch) < batch_size and num_repeats < MAX_REPEATS:
             trial, arch = self._ask()
             first = self._first_trials.get(arch)
-            candidate = Candidate(arch=arch, role=self._roles.get(arch.arch_id, Role.CANDIDATE))
+            candidate = Candidate(number=trial.number, arch=arch, role=self._roles.get(arch.arch_id, Role.CANDIDATE))
             write_note(trial, TrialNote(architecture=arch.to_json(), role=candidate.role, same_as=first))
             if first is not None:
                 num_repeats += 1
@@ -215,10 +223,22 @@ class Search:
         self._rejected.add(arch)
         self._observer.rejected(trial.number, ", ".join(map(self._settings.request.constraints.show, misses)))
 
+    def _begin(self) -> None:
+        """Refuse what cannot be done while the run is new, and forget the run then: its name stays free."""
+        try:
+            if self._guide is not None:
+                self._guide.refit()
+            if not self._first_trials:
+                self._require_possible()
+        except NasError:
+            if not self._study.get_trials(deepcopy=False):
+                self._store.optuna_storage.delete_study(self._study._study_id)
+            raise
+
     def _require_possible(self) -> None:
         """Refuse constraints that nothing drawn from the space keeps."""
         pool = [*self._space.dense_designs, *draw_pool(self._space, seed=self._settings.request.seed)]
-        misses = [self._foreseen_violations(Candidate(arch=arch, role=Role.CANDIDATE)) for arch in pool]
+        misses = [self._foreseen_violations(Candidate(number=-1, arch=arch, role=Role.CANDIDATE)) for arch in pool]
         if pool and all(misses):
             raise SettingsError(self._impossible(len(pool), Counter(name for each in misses for name in each)))
 
@@ -349,6 +369,7 @@ def _candidate_of(trial: Trial) -> Candidate:
     elif trial.predicted is not None:
         ratio = trial.predicted.estimate
     return Candidate(
+        number=trial.number,
         arch=trial.architecture,
         role=trial.role,
         score=trial.score,

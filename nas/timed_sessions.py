@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from device_lab.errors import DeviceLabError
 from device_lab.measurement import Measurement, Precision
+from device_lab.protocol import Progress
 from nas.observer import Observer
 from nas.timing import Timing, TimingPlan
 from search_spaces.architecture import Architecture
@@ -23,6 +24,11 @@ class TimedSessions:
         self._plan = plan
         self._observer = observer
         self._used_s = 0.0
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """End a session that another thread is in at its next round, by `InterruptedError` there."""
+        self._is_stopped = True
 
     @property
     def has_time_left(self) -> bool:
@@ -51,11 +57,14 @@ class TimedSessions:
     ) -> dict[str, Measurement | DeviceLabError]:
         start_s = time.monotonic()
         try:
-            return self._timing.measure(
-                archs, precision=precision, budget_s=budget_s, on_progress=self._observer.measured
-            )
+            return self._timing.measure(archs, precision=precision, budget_s=budget_s, on_progress=self._on_progress)
         finally:
             self._used_s += time.monotonic() - start_s
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self._is_stopped:
+            raise InterruptedError("the search was stopped")
+        self._observer.measured(progress)
 
     @property
     def _left_s(self) -> float | None:

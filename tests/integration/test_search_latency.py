@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_lab.measurement import ModelFile
+from device_lab.errors import OutOfMemoryError
+from device_lab.measurement import Backend, ModelFile
 from nas.cost import model_cost
 from nas.errors import PredictionError, SettingsError
 from nas.latency_guide import NUM_DESIGN
@@ -101,6 +103,7 @@ def test_a_run_that_may_not_measure_needs_something_to_predict_from(store: Store
         make_search(store, tmp_path, request=PREDICTED, device=device).run(8)
 
     assert device.num_runs == 0
+    assert store.run_names() == []
     make_search(store, tmp_path, run="first", request=HYBRID).run(NUM_TRIALS)
     listener = Listener()
     make_search(store, tmp_path, request=PREDICTED, listener=listener).run(20)
@@ -134,6 +137,34 @@ def test_ctrl_c_loses_nothing_and_the_next_search_ends_the_same(store: Store, tm
     assert [trial.architecture for trial in resumed.trials] == [trial.architecture for trial in whole.trials]
     fronts = [{item.trial.architecture for item in analyse(run).front} for run in (resumed, whole)]
     assert fronts[0] == fronts[1]
+
+
+@pytest.mark.parametrize("backend", [Backend.VIRTUAL_PHONE, Backend.HOST])
+def test_a_phone_measures_while_the_next_batch_is_scored_and_this_machine_does_not(
+    store: Store, tmp_path: Path, backend: Backend
+) -> None:
+    in_background: list[bool] = []
+    device = SizeDevice(before=lambda _: in_background.append(threading.current_thread() != threading.main_thread()))
+    device.info = replace(device.info, backend=backend)
+
+    make_search(store, tmp_path, request=HYBRID, device=device).run(NUM_TRIALS)
+
+    assert any(in_background) == (backend is not Backend.HOST)
+    assert not any(in_background[:50])
+
+
+def test_a_model_that_does_not_run_after_it_was_predicted_is_told(store: Store, tmp_path: Path) -> None:
+    listener = Listener()
+
+    def refuse(model: ModelFile) -> None:
+        if threading.current_thread() != threading.main_thread():
+            raise OutOfMemoryError(f"{model.path.name}: killed for memory")
+
+    make_search(store, tmp_path, request=HYBRID, device=SizeDevice(before=refuse), listener=listener).run(NUM_TRIALS)
+
+    assert listener.failures
+    assert all("out_of_memory" in reason for reason in listener.failures.values())
+    assert len(listener.values) == NUM_TRIALS
 
 
 def test_without_time_for_the_device_the_design_is_all_that_is_measured(store: Store, tmp_path: Path) -> None:
@@ -207,6 +238,8 @@ def test_constraints_that_nothing_keeps_are_refused_before_anything_is_spent(
         make_search(store, tmp_path, request=wanted, evaluators=[evaluator]).run(8)
 
     assert evaluator.scored == []
+    # The name is free for a search that can be done.
+    assert store.run_names() == []
 
 
 def test_without_latency_as_an_objective_nothing_is_predicted(store: Store, tmp_path: Path) -> None:
