@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from benchmarks.alternation import MIN_BLOCKS, Quickest, log_ratios
 from benchmarks.ranking import draw_leaning
 from benchmarks.surrogate import AccuracySurrogate
 from benchmarks.teachers import open_bench
@@ -52,13 +52,6 @@ KINDS = ("drawn", "front")
 NUM_SCORED = {"drawn": 80, "front": 40}
 SEQUENCE_LENGTH = 128
 MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-# Fresh sessions lie elsewhere in memory, which changes their speed a little.
-NUM_SESSIONS = 3
-BLOCKS_PER_SESSION = 3
-PAIRS_PER_BLOCK = 4
-MAX_SESSION_S = 2.0
-NUM_WARMUPS = 2
-MAX_SLOWDOWN = 1.1
 # A guess to start the evolution with: a doubling of groups makes a multiplication this share dearer.
 PRICE_OF_DOUBLING = 0.25
 NUM_GENERATIONS = 40
@@ -193,13 +186,17 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
     """Time everything against its scale's SqueezeBERT rule."""
     lines = Lines(work / "search_latencies.jsonl")
     for scale in scales(work):
-        theirs = model_bytes(scale.reference)
+        quickest = Quickest()
         for arch, kind in scale.archs.items():
             if time.monotonic() > deadline:
                 return
             if arch.arch_id not in lines.rows:
-                ours = model_bytes(arch)
-                blocks = np.concatenate([log_ratios(ours, theirs) for _ in range(NUM_SESSIONS)])
+                with tempfile.TemporaryDirectory() as folder:
+                    ours, theirs = (model_file(each, Path(folder)) for each in (arch, scale.reference))
+                    blocks = log_ratios(ours, theirs, quickest)
+                if len(blocks) < MIN_BLOCKS:
+                    print(f"{arch.arch_id}: the machine is too busy; run again", file=sys.stderr, flush=True)
+                    continue
                 half = float(stdtrit(len(blocks) - 1, 0.975)) * float(blocks.std(ddof=1)) / math.sqrt(len(blocks))
                 lines.add({
                     "scale": scale.name,
@@ -214,57 +211,10 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
                 })  # fmt: skip
 
 
-def model_bytes(arch: Architecture) -> bytes:
-    """Return the ONNX file of a network with made up weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        models = TimedModels(
-            Path(folder), runtime="onnxruntime", sequence_length=SEQUENCE_LENGTH, num_labels=2, with_weights=True
-        )
-        return models.export(arch).path.read_bytes()
-
-
-def log_ratios(model: bytes, reference: bytes) -> Floats:
-    """Return log ratios to the reference, each the median of some pairs of one session.
-
-    Inferences alternate, R A R A .. R. On a shared processor the speed changes by
-    half within a second, so a pair counts only while the references on both
-    sides of it are nearly as quick as the quickest.
-    """
-    ours, theirs = Inference(model), Inference(reference)
-    for _ in range(NUM_WARMUPS):
-        ours.time_s()
-        theirs.time_s()
-    ours_s: list[float] = []
-    theirs_s = [theirs.time_s()]
-    start_s = time.monotonic()
-    times, kept = np.zeros(0), np.zeros(0, dtype=np.intp)
-    while len(kept) < BLOCKS_PER_SESSION * PAIRS_PER_BLOCK and time.monotonic() - start_s < MAX_SESSION_S:
-        ours_s.append(ours.time_s())
-        theirs_s.append(theirs.time_s())
-        times = np.array(theirs_s)
-        is_quick = times <= MAX_SLOWDOWN * np.quantile(times, 0.02)
-        kept = np.nonzero(is_quick[:-1] & is_quick[1:])[0]
-    pairs = np.log(np.array(ours_s) / np.sqrt(times[:-1] * times[1:]))[kept]
-    num_blocks = max(1, len(pairs) // PAIRS_PER_BLOCK)
-    return np.array([np.median(part) for part in np.array_split(pairs, num_blocks)])
-
-
-class Inference:
-    """One inference of made up tokens by ONNX Runtime on one thread."""
-
-    def __init__(self, model: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        shape = (1, SEQUENCE_LENGTH)
-        self._feed = {"input_ids": np.full(shape, 500), "attention_mask": np.ones(shape, np.int64)}
-        self._feed["token_type_ids"] = np.zeros(shape, np.int64)
-
-    def time_s(self) -> float:
-        """Run once."""
-        start_s = time.perf_counter()
-        self._session.run(None, self._feed)
-        return time.perf_counter() - start_s
+def model_file(arch: Architecture, folder: Path) -> Path:
+    """Write what a search times of an architecture."""
+    models = TimedModels(folder, runtime="onnxruntime", sequence_length=SEQUENCE_LENGTH, num_labels=2)
+    return models.export(arch).path
 
 
 class Lines:

@@ -30,13 +30,22 @@ from nas.latency_process import Pairs, RatioProcess, linearise
 from search_spaces.architecture import GROUP_POSITIONS, Architecture
 
 Floats = NDArray[np.float64]
-# The width of the prior of a log price; deviation and length of the smooth part.
-Setting = tuple[float, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Width of the prior of a log price, deviation and length of the smooth part, and the nugget."""
+
+    deviation: float
+    bump: tuple[float, float]
+    nugget: float
+
 
 LEVEL = 0.90
 MIN_SAMPLES = 5
-# Beyond the noise of a measurement: what two architectures of equal description differ by.
-NUGGET = 0.003
+# Beyond the error that a measurement tells of: what two architectures of equal description differ by, and what their
+# places in memory do.
+NUGGETS = (0.003, 0.007, 0.014)
 PRICE_DEVIATIONS = (0.5, 1.0, 2.0)
 BUMP_DEVIATIONS = (0.01, 0.03, 0.08)
 BUMP_LENGTHS = (0.5, 1.0, 2.0)
@@ -46,7 +55,7 @@ NUM_REWEIGHTINGS = 6
 # What prices are fitted with before the width of the smooth part is known.
 TYPICAL_BUMP = 0.02
 CALM_SAMPLES = 4
-CALM_STRETCH = 1.5
+CALM_STRETCH = 2.0
 NUM_FOLDS = 8
 MIN_SPREAD = 0.001
 
@@ -94,6 +103,7 @@ class LatencyPredictor:
         self._observed = np.log([sample.ratio for sample in samples])
         self._error_variance = np.array([sample.standard_error for sample in samples]) ** 2
         self._process, setting, noise = self._fit()
+        self._nugget = setting.nugget
         residuals, deviations = self._left_out(setting, noise)
         self._stretch = _stretch(residuals / deviations)
         self.left_out_errors: Floats = np.expm1(np.abs(residuals))
@@ -105,7 +115,7 @@ class LatencyPredictor:
         means, variances = self._process.at(self._pairs(archs, [reference] * len(archs)))
         # A reference's ratio to itself needs no measurement.
         is_known = np.array([arch == reference for arch in archs])
-        variances = np.where(is_known, 0.0, variances + NUGGET**2 + np.median(self._error_variance))
+        variances = np.where(is_known, 0.0, variances + self._nugget**2 + np.median(self._error_variance))
         halves = -ndtri((1 - LEVEL) / 2) * self._stretch * np.sqrt(variances)
         return [
             PredictedLatency(
@@ -124,14 +134,15 @@ class LatencyPredictor:
             The process, the widths of its priors, and the variance each sample is taken to have.
         """
         pairs = self._pairs_of(self.samples)
-        ordinary = self._error_variance + NUGGET**2
-        noise = ordinary
+        noise = self._error_variance
         process, setting = _most_likely(pairs, self._observed, noise)
         for _ in range(NUM_REWEIGHTINGS):
             residuals, deviations = process.left_out()
+            ordinary = self._error_variance + setting.nugget**2
             # Of a t distribution: the weight of a sample falls with its distance, as if its own error were ordinary.
-            squared = residuals**2 / (deviations**2 - noise + ordinary)
+            squared = residuals**2 / (deviations**2 - noise + self._error_variance)
             wanted = ordinary * np.maximum(1.0, (DEGREES_OF_FREEDOM + squared) / (DEGREES_OF_FREEDOM + 1))
+            wanted -= setting.nugget**2
             if np.allclose(wanted, noise, rtol=0.1):
                 break
             noise = wanted
@@ -151,7 +162,7 @@ class LatencyPredictor:
             without = _process(pairs, self._observed[others], noise[others], setting)
             means, variances[here] = without.at(self._pairs_of([self.samples[i] for i in here]))
             residuals[here] = self._observed[here] - means
-        return residuals, np.sqrt(variances + NUGGET**2 + self._error_variance)
+        return residuals, np.sqrt(variances + setting.nugget**2 + self._error_variance)
 
     def _pairs_of(self, samples: Sequence[LatencySample]) -> Pairs:
         return self._pairs([sample.arch for sample in samples], [sample.reference for sample in samples])
@@ -176,15 +187,15 @@ def _most_likely(pairs: Pairs, observed: Floats, noise: Floats) -> tuple[RatioPr
     for deviation in PRICE_DEVIATIONS:
         linearised = linearise(pairs, observed, noise + TYPICAL_BUMP**2, deviation=deviation)
         for bump in product(BUMP_DEVIATIONS, BUMP_LENGTHS):
-            process = RatioProcess(pairs, observed, noise, linearised=linearised, bump=bump)
-            tried.append((process, (deviation, bump)))
+            for nugget in NUGGETS:
+                process = RatioProcess(pairs, observed, noise + nugget**2, linearised=linearised, bump=bump)
+                tried.append((process, Setting(deviation, bump, nugget)))
     return max(tried, key=lambda pair: pair[0].log_likelihood)
 
 
 def _process(pairs: Pairs, observed: Floats, noise: Floats, setting: Setting) -> RatioProcess:
-    deviation, bump = setting
-    linearised = linearise(pairs, observed, noise + TYPICAL_BUMP**2, deviation=deviation)
-    return RatioProcess(pairs, observed, noise, linearised=linearised, bump=bump)
+    linearised = linearise(pairs, observed, noise + TYPICAL_BUMP**2, deviation=setting.deviation)
+    return RatioProcess(pairs, observed, noise + setting.nugget**2, linearised=linearised, bump=setting.bump)
 
 
 def _check(samples: Sequence[LatencySample]) -> None:

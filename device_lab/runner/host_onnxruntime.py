@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
 
 
 def _time(arguments: RunnerArguments) -> RunnerOutput:
-    session, num_threads = _open_session(arguments.model, _options(num_threads=arguments.num_threads))
+    session, num_threads = open_session(arguments.model, session_options(num_threads=arguments.num_threads))
     used = _inputs(session, arguments)
     timing = time_inferences(
         lambda: session.run(["logits"], used),
@@ -60,11 +60,11 @@ def _profile(arguments: RunnerArguments) -> OperatorProfile:
     """Run ``min_runs`` inferences under the engine's own profiler and add up its trace by operator."""
     import tempfile  # no timing needs it
 
-    options = _options(num_threads=arguments.num_threads)
+    options = session_options(num_threads=arguments.num_threads)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
-        session, _ = _open_session(arguments.model, options)
+        session, _ = open_session(arguments.model, options)
         used = _inputs(session, arguments)
         for _ in range(arguments.min_runs):
             session.run(["logits"], used)
@@ -100,7 +100,8 @@ def _inputs(session: onnxruntime.InferenceSession, arguments: RunnerArguments) -
     return {node.name: inputs[node.name] for node in session.get_inputs()}
 
 
-def _options(*, num_threads: int) -> onnxruntime.SessionOptions:
+def session_options(*, num_threads: int) -> onnxruntime.SessionOptions:
+    """Return what a timed session is opened with."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
@@ -109,7 +110,7 @@ def _options(*, num_threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-def _open_session(model: str, options: onnxruntime.SessionOptions) -> tuple[onnxruntime.InferenceSession, int]:
+def open_session(model: str, options: onnxruntime.SessionOptions) -> tuple[onnxruntime.InferenceSession, int]:
     """Return the session and the number of threads it computes with, counted, where the system lists them."""
     weights = _generate_weights(model, options)
     num_before = num_tasks()

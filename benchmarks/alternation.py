@@ -1,0 +1,93 @@
+"""Two models timed by turns within one process, for a machine whose speed changes from second to second.
+
+The protocol of `device_lab` runs every model in a process of its own, which a
+product wants and neighbours on a shared processor disturb: each lasts longer
+than the machine keeps its speed. Here inferences alternate, R A R A .. R, and
+a pair counts only while the references on both sides of it are nearly as quick
+as the quickest ever seen.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_lab.runner.host_onnxruntime import open_session, session_options
+
+Floats = NDArray[np.float64]
+
+SEQUENCE_LENGTH = 128
+TOKEN = 500
+# Fresh sessions lie elsewhere in memory, which changes their speed a little.
+NUM_SESSIONS = 2
+BLOCKS_PER_SESSION = 5
+PAIRS_PER_BLOCK = 5
+MIN_TIMES = 12
+MIN_BLOCKS = 4
+MAX_SESSION_S = 6.0
+NUM_WARMUPS = 2
+MAX_SLOWDOWN = 1.12
+
+
+class Quickest:
+    """The time of a reference while nothing else is on the processor, the best of all sessions so far."""
+
+    time_s = math.inf
+
+
+def log_ratios(
+    model: Path,
+    reference: Path,
+    quickest: Quickest,
+    *,
+    num_sessions: int = NUM_SESSIONS,
+    max_session_s: float = MAX_SESSION_S,
+) -> Floats:
+    """Return log ratios to the reference, each the median of some pairs; few or none on a busy machine."""
+    return np.concatenate([
+        _session_log_ratios(model, reference, quickest, max_session_s=max_session_s) for _ in range(num_sessions)
+    ])  # fmt: skip
+
+
+def _session_log_ratios(model: Path, reference: Path, quickest: Quickest, *, max_session_s: float) -> Floats:
+    ours, theirs = _Inference(model), _Inference(reference)
+    for _ in range(NUM_WARMUPS):
+        ours.time_s()
+        theirs.time_s()
+    ours_s: list[float] = []
+    theirs_s = [theirs.time_s()]
+    start_s = time.monotonic()
+    times, kept = np.zeros(0), np.zeros(0, dtype=np.intp)
+    while len(kept) < BLOCKS_PER_SESSION * PAIRS_PER_BLOCK and time.monotonic() - start_s < max_session_s:
+        ours_s.append(ours.time_s())
+        theirs_s.append(theirs.time_s())
+        times = np.array(theirs_s)
+        if len(times) >= MIN_TIMES:
+            quickest.time_s = min(quickest.time_s, float(np.quantile(times, 0.05)))
+            is_quick = times <= MAX_SLOWDOWN * quickest.time_s
+            kept = np.nonzero(is_quick[:-1] & is_quick[1:])[0]
+    if len(kept) < PAIRS_PER_BLOCK:
+        return np.zeros(0)
+    pairs = np.log(np.array(ours_s) / np.sqrt(times[:-1] * times[1:]))[kept]
+    return np.array([np.median(part) for part in np.array_split(pairs, len(pairs) // PAIRS_PER_BLOCK)])
+
+
+class _Inference:
+    """One inference of made up tokens by ONNX Runtime on one thread."""
+
+    def __init__(self, model: Path) -> None:
+        self._session, _ = open_session(str(model), session_options(num_threads=1))
+        shape = (1, SEQUENCE_LENGTH)
+        feed = {"input_ids": np.full(shape, TOKEN), "attention_mask": np.ones(shape, np.int64)}
+        feed["token_type_ids"] = np.zeros(shape, np.int64)
+        self._feed = {node.name: feed[node.name] for node in self._session.get_inputs()}
+
+    def time_s(self) -> float:
+        """Run once."""
+        start_s = time.perf_counter()
+        self._session.run(["logits"], self._feed)
+        return time.perf_counter() - start_s
