@@ -41,7 +41,7 @@ from search_spaces.space import Choose
 
 FOLDER = Path(__file__).parent / "recorded"
 SEEDS = range(5)
-NUM_TRIALS = 200
+NUM_TRIALS = 150
 REFERENCE_NS = 12_000_000
 # The corner that hypervolumes are taken to: twice the rule's latency, accuracy of a coin.
 CORNER = np.array([2.0, -0.5])

@@ -19,7 +19,7 @@ from nas.observer import Observer
 from nas.records import LatencyMode, Role, Score
 from nas.runs import SearchSettings
 from nas.timed_sessions import TimedSessions
-from nas.undecided import undecided
+from nas.undecided import GAIN_OF_RESOLUTION, undecided
 from reports.front import Floats
 from search_spaces.architecture import Architecture
 
@@ -150,14 +150,14 @@ class BatchTiming:
         predictions = guide.predict([each.arch for each in unmeasured])
         by_candidate = {id(each): predicted for each, predicted in zip(unmeasured, predictions, strict=True)}
         order = undecided(
-            self._losses(everyone, {name: each.estimate for name, each in by_candidate.items()}),
-            self._losses(everyone, {name: each.low for name, each in by_candidate.items()}),
+            self._losses(everyone, {name: predicted.low for name, predicted in by_candidate.items()}),
             is_measured=np.array([each.is_measured for each in everyone], dtype=np.bool_),
+            tolerance=self._resolution * GAIN_OF_RESOLUTION,
         )
-        possible = [everyone[i] for i in order]
-        return [
-            each for each in possible if each in batch and relative_error(by_candidate[id(each)]) > self._resolution
-        ][:MAX_MEASURED_OF_BATCH]
+        possible = [everyone[i] for i in order if everyone[i] in batch]
+        return [each for each in possible if relative_error(by_candidate[id(each)]) > self._resolution][
+            :MAX_MEASURED_OF_BATCH
+        ]
 
     def _losses(self, candidates: Sequence[Candidate], ratios: Mapping[int, float]) -> Floats:
         """Return losses with these ratios, by candidate, in place of what is not measured, (n, d)."""

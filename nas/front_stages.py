@@ -22,7 +22,7 @@ from nas.records import LatencyMode, Role, Run, Trial, TrialState
 from nas.runs import SearchSettings, load_run
 from nas.store import Store
 from nas.timed_sessions import TimedSessions
-from nas.undecided import undecided
+from nas.undecided import GAIN_OF_RESOLUTION, undecided
 from reports.front import Floats, non_dominated
 
 # Architectures of one session share the references between them; the longer it is, the less these have in common.
@@ -65,24 +65,29 @@ class FrontStages:
 
     def _settle(self) -> None:
         """Measure what might be on the front by its prediction, until nothing might that is not measured."""
-        if self._sessions is None or self._settings.request.latency is not LatencyMode.HYBRID:
+        if self._sessions is None or not self._is_hybrid:
             return
         tried: set[str] = set()
         while self._sessions.has_time_left:
             trials = self._on_top()
-            losses = self._all_losses(trials)
-            optimistic = self._all_losses(trials, at_best=True)
             is_measured = np.array([bool(trial.measurements) for trial in trials], dtype=np.bool_)
-            archs = [
-                trials[i].architecture
-                for i in undecided(losses, optimistic, is_measured=is_measured)
-                if trials[i].architecture.arch_id not in tried and _relative_error(trials[i]) > self._resolution
-            ][:SESSION_SIZE]
+            order = undecided(
+                self._all_losses(trials, at_best=True),
+                is_measured=is_measured,
+                tolerance=self._resolution * GAIN_OF_RESOLUTION,
+            )
+            archs = [trials[i].architecture for i in order if trials[i].architecture.arch_id not in tried][
+                :SESSION_SIZE
+            ]
             if not archs:
                 return
             tried |= {arch.arch_id for arch in archs}
             self._observer.settling(len(archs))
             self._sessions.measure_batch(archs)
+
+    @property
+    def _is_hybrid(self) -> bool:
+        return self._settings.request.latency is LatencyMode.HYBRID
 
     def _promote(self) -> None:
         """Score at each next fidelity those who survive the one before, the references first and always.
@@ -122,7 +127,12 @@ class FrontStages:
             return
         refined: set[str] = set()
         while True:
-            trials = [trial for trial in self._on_top() if self._keeps_constraints(trial)]
+            # What doubts left unmeasured would add next to nothing; a run that only predicts has no doubts.
+            trials = [
+                trial
+                for trial in self._on_top()
+                if self._keeps_constraints(trial) and (trial.measurements or not self._is_hybrid)
+            ]
             if not trials:
                 return
             on_front = non_dominated(self._all_losses(trials))
@@ -174,7 +184,10 @@ class FrontStages:
         """Return losses, (n, d); ``at_best`` with the favourable end of what is predicted."""
         values = [
             objective_values(
-                self._settings, trial.architecture, score=trial.score, latency_ratio=_ratio(trial, at_best=at_best)
+                self._settings,
+                trial.architecture,
+                score=trial.score,
+                latency_ratio=_ratio(trial, at_best=at_best),
             )
             for trial in trials
         ]
@@ -188,9 +201,3 @@ def _ratio(trial: Trial, *, at_best: bool = False) -> float | None:
     if trial.predicted is None:
         return None
     return trial.predicted.low if at_best else trial.predicted.estimate
-
-
-def _relative_error(trial: Trial) -> float:
-    """Return half the width of a predicted interval, as a share of the ratio."""
-    predicted = trial.predicted
-    return 0.0 if predicted is None else (predicted.high - predicted.low) / (2 * predicted.estimate)

@@ -7,25 +7,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from reports.front import Bools, Floats, non_dominated
+from nas.promotion import MARGIN
+from reports.front import Bools, Floats, hypervolume, non_dominated
+
+# A latency better by a resolution of 2 % moves the hypervolume by far less: most of it lies under other models too.
+GAIN_OF_RESOLUTION = 0.05
 
 
-def undecided(losses: Floats, optimistic: Floats, *, is_measured: Bools) -> list[int]:
-    """Return the candidates that are not measured and that nothing dominates even at their best.
+def undecided(optimistic: Floats, *, is_measured: Bools, tolerance: float) -> list[int]:
+    """Return the candidates that are not measured and whose measurement might move the front.
 
     Args:
-        losses: What each is expected to come to, (n, d).
-        optimistic: The same at the favourable end of what is predicted, (n, d); equal to ``losses`` where measured.
+        optimistic: What each comes to, or, where it is not measured, may come to at its best, (n, d).
         is_measured: (n,).
+        tolerance: Share of the hypervolume of all that one must be able to add to what is measured.
 
     Returns:
-        Positions, those first that nothing dominates as expected, then those that may gain most.
+        Positions, what may add most first.
     """
-    if not len(losses):
+    if not len(optimistic):
         return []
-    no_worse = (losses[:, None, :] <= optimistic[None, :, :]).all(axis=2)
-    better: Bools = np.any(losses[:, None, :] < optimistic[None, :, :], axis=2)
-    is_possible = ~(no_worse & better).any(axis=0) & ~is_measured
-    is_expected = non_dominated(losses)
-    gains = (losses - optimistic).sum(axis=1)
-    return sorted(np.nonzero(is_possible)[0].tolist(), key=lambda i: (not is_expected[i], -gains[i]))
+    low, high = optimistic.min(axis=0), optimistic.max(axis=0)
+    scaled = (optimistic - low) / np.where(high > low, high - low, 1.0)
+    corner = np.full(scaled.shape[1], 1 + MARGIN)
+    known = scaled[is_measured]
+    known = known[non_dominated(known)]
+    volume = hypervolume(known, reference=corner) if len(known) else 0.0
+    best = scaled[non_dominated(scaled)]
+    least = tolerance * hypervolume(best, reference=corner)
+    gains = {}
+    for i in np.nonzero(~is_measured)[0].tolist():
+        # Most are dominated by something measured; that is quicker to see.
+        if not (known <= scaled[i]).all(axis=1).any():
+            gain = hypervolume(np.vstack([known, scaled[i]]), reference=corner) - volume
+            if gain > least:
+                gains[i] = gain
+    return sorted(gains, key=lambda i: -gains[i])

@@ -205,7 +205,7 @@ def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
         predicted = trial.predicted
         return (
             f"not timed: a ratio of {predicted.estimate:.2f} ({predicted.low:.2f}-{predicted.high:.2f}) is predicted, "
-            "which leaves it no place on the front"
+            "with which it would add next to nothing to the front"
         )
     return "not timed"
 
