@@ -162,7 +162,8 @@ def by_boosting(train: Sequence[LatencySample], test: Sequence[LatencySample]) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(np.array([numbers(each.arch) for each in train]), np.log(ratios_of(train)))
-    return np.exp(model.predict(np.array([numbers(each.arch) for each in test])))
+    predicted: Floats = np.exp(model.predict(np.array([numbers(each.arch) for each in test])))
+    return predicted
 
 
 WAYS: dict[str, Foretell] = {
