@@ -182,7 +182,8 @@ def percentiles_ms(
     (observed,) = _weighted_quantiles(samples_ms, (1 / sizes)[np.newaxis, owners])
     low, high = observed, observed
     if num_resamples:
-        slices = np.array_split(draws / sizes, 1 + num_resamples * len(owners) // _MAX_WEIGHTS)
+        num_slices = min(num_resamples, 1 + num_resamples * len(owners) // _MAX_WEIGHTS)
+        slices = np.array_split(draws / sizes, num_slices)
         resampled = np.concatenate([_weighted_quantiles(samples_ms, each[:, owners]) for each in slices])
         low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     p50, p90, p99 = (

@@ -69,7 +69,7 @@ class TerminalObserver:
     def finished(self, number: int, values: dict[Objective, float], *, is_predicted: bool) -> None:
         """Print a trial's values. See `nas.observer.Observer.finished`."""
         shown = ", ".join(_value_text(objective, value) for objective, value in values.items())
-        shown += ", the latency predicted" if is_predicted else ""
+        shown += " (predicted)" if is_predicted else ""
         role = _ROLE_NAMES[self._roles.get(number, Role.CANDIDATE)]
         self._say(f"trial {number:>3}: {shown}{role}")
         self._values[number] = values

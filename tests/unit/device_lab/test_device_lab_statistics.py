@@ -8,6 +8,7 @@ import pytest
 from device_lab.errors import TooFewBlocksError
 from device_lab.measurement import Block, Precision, Reason
 from device_lab.statistics import (
+    _MAX_WEIGHTS,
     INTERVAL_FACTOR,
     PRECISIONS,
     block_log_ratio,
@@ -248,3 +249,13 @@ def test_the_heat_slope_is_the_growth_of_the_reference_for_each_block() -> None:
 def test_busy_cores_are_cpu_time_over_wall_time_of_all_processes() -> None:
     # (150 + 390) / (100 + 200)
     assert busy_cores([process(100, cpu_ns=150), process(200, cpu_ns=390)]) == pytest.approx(1.8)
+
+
+def test_percentiles_of_very_many_inferences_have_intervals() -> None:
+    # More weights in one resample than are drawn at once.
+    runs = [process(*([1_000_000 + 1000 * number] * (_MAX_WEIGHTS // 2))) for number in range(3)]
+
+    found = percentiles_ms(runs, generator=np.random.default_rng(0), num_resamples=5)
+
+    assert found.p50.estimate == pytest.approx(1.001)
+    assert found.p50.low <= found.p50.estimate <= found.p50.high
