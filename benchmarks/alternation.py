@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from benchmarks.recordings import SEQUENCE_LENGTH
 from device_lab.runner.host_onnxruntime import open_session, session_options
 
 Floats = NDArray[np.float64]
 
-SEQUENCE_LENGTH = 128
 TOKEN = 500
 # Fresh sessions lie elsewhere in memory, which changes their speed a little.
 NUM_SESSIONS = 2
@@ -51,6 +52,13 @@ def log_ratios(
     return np.concatenate([
         _session_log_ratios(model, reference, quickest, max_session_s=max_session_s) for _ in range(num_sessions)
     ])  # fmt: skip
+
+
+def ratio_interval(log_ratios: Floats) -> tuple[float, float, float]:
+    """Return the ratio of two or more log ratios, and the bounds of its 95 % t interval."""
+    half = float(stdtrit(len(log_ratios) - 1, 0.975)) * float(log_ratios.std(ddof=1)) / math.sqrt(len(log_ratios))
+    centre = float(log_ratios.mean())
+    return math.exp(centre), math.exp(centre - half), math.exp(centre + half)
 
 
 def _session_log_ratios(model: Path, reference: Path, quickest: Quickest, *, max_session_s: float) -> Floats:

@@ -11,7 +11,6 @@ thread.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 import warnings
@@ -19,22 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from scipy.special import stdtrit
 
-from benchmarks.alternation import Quickest, log_ratios
+from benchmarks.alternation import Quickest, log_ratios, ratio_interval
+from benchmarks.recordings import MINILM, SEQUENCE_LENGTH
 from device_lab.files import sha256_of
 from device_lab.measurement import ModelFile
 from nas.export import expected_output, export_onnx, random_network, token_limit_of
 from nas.latency_design import draw_pool
 from nas.timed_models import TimedModels
 from search_spaces.architecture import Architecture
-from search_spaces.reference import BERT_BASE, SQUEEZEBERT, dense_encoder, squeezebert_rule
+from search_spaces.reference import BERT_BASE, SQUEEZEBERT, squeezebert_rule
 from search_spaces.space import make_space
 
 SEED = 0
-SEQUENCE_LENGTH = 128
 NUM_DRAWN = 6
-MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 # Where two sessions lie in memory changes their speed by a percent, so there are many.
 NUM_SESSIONS = 8
 MAX_SESSION_S = 10.0
@@ -48,7 +45,9 @@ def main() -> None:
         folder = Path(name)
         for arch in archs:
             timed, _ = timed_file(arch, folder)
-            whole = export_onnx(random_network(arch, num_labels=2), folder / "whole.onnx", sequence_length=128)
+            whole = export_onnx(
+                random_network(arch, num_labels=2), folder / "whole.onnx", sequence_length=SEQUENCE_LENGTH
+            )
             ratio = compare(timed, whole)
             deviations.append(abs(ratio[0] - 1))
             widths.append((ratio[2] - ratio[1]) / 2)
@@ -117,8 +116,7 @@ def clocked(write: Callable[[], ModelFile]) -> tuple[ModelFile, float]:
 def compare(one: ModelFile, other: ModelFile) -> tuple[float, float, float]:
     """Return the latency ratio of ``one`` to ``other`` with its 95 % interval."""
     blocks = log_ratios(one.path, other.path, Quickest(), num_sessions=NUM_SESSIONS, max_session_s=MAX_SESSION_S)
-    half = float(stdtrit(len(blocks) - 1, 0.975)) * float(blocks.std(ddof=1)) / math.sqrt(len(blocks))
-    return math.exp(blocks.mean()), math.exp(blocks.mean() - half), math.exp(blocks.mean() + half)
+    return ratio_interval(blocks)
 
 
 if __name__ == "__main__":

@@ -23,21 +23,18 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from benchmarks.search_samples import SEQUENCE_LENGTH, read_recorded
+from benchmarks.recordings import LATENCIES, SEQUENCE_LENGTH, interval_error, latency_sample, read_rows
 from nas.cost import model_cost
 from nas.latency import LatencyPredictor, LatencySample
 from nas.latency_design import most_informative
 from search_spaces.architecture import GROUP_POSITIONS, Architecture
 
-RECORDED = Path(__file__).parent / "recorded" / "search_latencies.jsonl.gz"
 NUM_DRAWS = 20
 SIZES = (10, 20, 50)
 MAX_MAPE = {10: 2.5, 20: 1.5, 50: 1.2}
 MAX_FRONT_ERROR = 6.0
 NUM_LARGE = 5
 MAX_LARGE_MAPE = 3.0
-# Of a 95 % interval.
-DEVIATIONS = 1.96
 
 Floats = NDArray[np.float64]
 Foretell = Callable[[Sequence[LatencySample], Sequence[LatencySample]], Floats]
@@ -54,7 +51,7 @@ class Recorded:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Errors of latency predictions from few measurements.")
-    parser.add_argument("--latencies", type=Path, default=RECORDED)
+    parser.add_argument("--latencies", type=Path, default=LATENCIES)
     small, large = read(parser.parse_args().latencies)
     noise = 100 * float(np.mean([each.error for each in small])) * math.sqrt(2 / math.pi)
     print(f"{len(small)} architectures at MiniLM scale, {len(large)} at BERT-base scale")
@@ -67,16 +64,10 @@ def main() -> None:
 def read(path: Path) -> tuple[list[Recorded], list[Recorded]]:
     """Return what was recorded at both scales."""
     by_scale: dict[str, list[Recorded]] = {"minilm": [], "bert-base": []}
-    for row in read_recorded(path):
-        error = math.log(row["ratio_high"] / row["ratio_low"]) / 2 / DEVIATIONS
-        sample = LatencySample(
-            arch=Architecture.from_json(row["architecture"]),
-            reference=Architecture.from_json(row["reference"]),
-            ratio=row["ratio"],
-            standard_error=max(error, 0.002),
-        )
+    for row in read_rows(path):
+        sample = latency_sample(row)
         if sample.arch != sample.reference:
-            by_scale[row["scale"]].append(Recorded(sample, row["kind"] == "front", error))
+            by_scale[row["scale"]].append(Recorded(sample, row["kind"] == "front", interval_error(row)))
     return by_scale["minilm"], by_scale["bert-base"]
 
 

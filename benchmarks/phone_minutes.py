@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 import optuna
 
-from benchmarks.search_samples import MINILM, SEQUENCE_LENGTH, read_recorded
+from benchmarks.recordings import ACCURACIES, LATENCIES, MINILM, SEQUENCE_LENGTH, read_rows
 from benchmarks.surrogate import AccuracySurrogate
 from device_lab.measurement import Backend, Conditions, DeviceInfo, Interval, ModelFile
 from device_lab.runner.contract import RunnerOutput, RunRequest
@@ -39,7 +39,6 @@ from search_spaces.architecture import Architecture
 from search_spaces.reference import squeezebert_rule
 from search_spaces.space import Choose
 
-FOLDER = Path(__file__).parent / "recorded"
 SEEDS = range(5)
 NUM_TRIALS = 150
 REFERENCE_NS = 12_000_000
@@ -49,17 +48,17 @@ CORNER = np.array([2.0, -0.5])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measurements that a hybrid search needs.")
-    parser.add_argument("--latencies", type=Path, default=FOLDER / "search_latencies.jsonl.gz")
-    parser.add_argument("--accuracies", type=Path, default=FOLDER / "search_accuracies.jsonl.gz")
+    parser.add_argument("--latencies", type=Path, default=LATENCIES)
+    parser.add_argument("--accuracies", type=Path, default=ACCURACIES)
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     recorded = {
         Architecture.from_json(row["architecture"]): row
-        for row in read_recorded(arguments.latencies)
+        for row in read_rows(arguments.latencies)
         if row["scale"] == "minilm"
     }
-    scored = read_recorded(arguments.accuracies)
+    scored = read_rows(arguments.accuracies)
     surrogate = AccuracySurrogate(
         [Architecture.from_json(row["architecture"]) for row in scored],
         [row["accuracy"] for row in scored],

@@ -34,12 +34,13 @@ from nas.accuracy import ScoringContext, TrainedEvaluator, score_logits
 from nas.candidates import Candidates
 from nas.cost import model_cost
 from nas.export import export_onnx, random_network
+from nas.latency_design import draw_leaning
 from nas.tokens import EncodedSplit, training_batches
 from nas.training import predict
 from search_spaces.architecture import Architecture
 from search_spaces.bert import build
 from search_spaces.reference import squeezebert_rule
-from search_spaces.space import Space, make_space
+from search_spaces.space import make_space
 
 SEED = 0
 NUM_PER_SAMPLE = 40
@@ -168,18 +169,6 @@ def draw_samples(bench: Bench, path: Path) -> dict[str, list[tuple[Architecture,
         path.write_text(text)
     read = json.loads(path.read_text())
     return {name: [(Architecture.from_json(text), ratio) for text, ratio in pairs] for name, pairs in read.items()}
-
-
-def draw_leaning(space: Space, generator: np.random.Generator) -> Architecture:
-    """Draw an architecture whose answers lean, all alike, towards small or large networks."""
-    largeness = generator.random()
-
-    def choose(name: str, options: Sequence[int]) -> int:
-        # More groups make a network smaller, more of anything else larger.
-        share = 1 - largeness if name.endswith("_groups") else largeness
-        return options[int(generator.binomial(len(options) - 1, share))]
-
-    return space.sample(choose)
 
 
 def held_back(bench: Bench) -> EncodedSplit:

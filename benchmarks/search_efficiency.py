@@ -18,8 +18,6 @@ ones, the same for the same network; its fronts are judged without that.
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import math
 import sys
 import time
@@ -27,7 +25,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -37,30 +34,26 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.trial import TrialState
 
+from benchmarks.recordings import ACCURACIES, LATENCIES, MINILM, SEQUENCE_LENGTH, latency_sample, read_rows
 from benchmarks.surrogate import AccuracySurrogate
-from nas.latency import LatencyPredictor, LatencySample
+from nas.latency import LatencyPredictor
 from nas.runs import SearchRequest
 from nas.samplers import make_sampler
 from nas.search import BATCH_SIZE
 from reports.front import hypervolume, hypervolume_history, non_dominated
 from search_spaces.architecture import Architecture
-from search_spaces.reference import dense_encoder, squeezebert_rule
+from search_spaces.reference import squeezebert_rule
 from search_spaces.space import Space, make_space
 
 Floats = NDArray[np.float64]
 MakeSampler = Callable[[int, Mapping[str, BaseDistribution]], BaseSampler]
 
-RECORDED = Path(__file__).parent / "recorded"
-MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 RULE = squeezebert_rule(MINILM)
 SCALE = "minilm"
-SEQUENCE_LENGTH = 128
 GROUPED = make_space("grouped", MINILM)
 DEFAULT = SearchRequest().sampler
 MOMENTS = (25, 50, 100, 150, 200, 300)
 MAX_REPEATS = 500
-# What no device repeats to.
-MIN_STANDARD_ERROR = 0.002
 # Of the long evolution.
 NUM_GENERATIONS = 100
 NUM_CHILDREN = 100
@@ -118,10 +111,10 @@ class StandIn:
     """Losses (1 - accuracy, latency ratio) of architectures, each predicted once."""
 
     def __init__(self, accuracies: Path, latencies: Path) -> None:
-        rows = _read(accuracies)
+        rows = read_rows(accuracies)
         archs = [Architecture.from_json(row["architecture"]) for row in rows]
         self._accuracy = AccuracySurrogate(archs, [row["accuracy"] for row in rows], teacher=MINILM)
-        samples = [_sample(row) for row in _read(latencies) if row["scale"] == SCALE]
+        samples = [latency_sample(row) for row in read_rows(latencies) if row["scale"] == SCALE]
         self._latency = LatencyPredictor(samples, sequence_length=SEQUENCE_LENGTH)
         self._known: dict[Architecture, tuple[float, float]] = {}
         self.roughness = self._accuracy.left_out_error
@@ -145,21 +138,6 @@ class StandIn:
         if rough:
             error += self.roughness * float(np.random.default_rng(int(arch.arch_id, 16)).standard_normal())
         return [error, ratio]
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def _sample(row: dict[str, Any]) -> LatencySample:
-    deviations = 2 * NormalDist().inv_cdf(0.975)
-    return LatencySample(
-        arch=Architecture.from_json(row["architecture"]),
-        reference=Architecture.from_json(row["reference"]),
-        ratio=row["ratio"],
-        standard_error=max(math.log(row["ratio_high"] / row["ratio_low"]) / deviations, MIN_STANDARD_ERROR),
-    )
 
 
 def replay(contender: Contender, stand_in: StandIn, *, seed: int, rough: bool = False) -> list[Architecture]:
@@ -242,8 +220,8 @@ def _build(places: NDArray[np.int64]) -> Architecture:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare samplers by the fronts they find.")
-    parser.add_argument("--accuracies", type=Path, default=RECORDED / "search_accuracies.jsonl.gz")
-    parser.add_argument("--latencies", type=Path, default=RECORDED / "search_latencies.jsonl.gz")
+    parser.add_argument("--accuracies", type=Path, default=ACCURACIES)
+    parser.add_argument("--latencies", type=Path, default=LATENCIES)
     parser.add_argument("--seeds", type=int, default=10, help="at most so many for each sampler")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

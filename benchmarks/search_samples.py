@@ -16,9 +16,7 @@ one compressed file of JSON lines.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import math
 import sys
 import tempfile
 import time
@@ -30,18 +28,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from benchmarks.alternation import MIN_BLOCKS, Quickest, log_ratios
-from benchmarks.ranking import draw_leaning
+from benchmarks.alternation import MIN_BLOCKS, Quickest, log_ratios, ratio_interval
+from benchmarks.recordings import MINILM, SEQUENCE_LENGTH, read_rows
 from benchmarks.surrogate import AccuracySurrogate
 from benchmarks.teachers import open_bench
 from nas.accuracy import score_logits
 from nas.candidates import Candidates
+from nas.latency_design import draw_leaning
 from nas.promotion import survivors
 from nas.timed_models import TimedModels
 from search_spaces.architecture import FFN_POSITIONS, GROUP_POSITIONS, Architecture
-from search_spaces.reference import BERT_BASE, dense_encoder, squeezebert_rule
+from search_spaces.reference import BERT_BASE, squeezebert_rule
 from search_spaces.space import Space, make_space
 
 Floats = NDArray[np.float64]
@@ -50,8 +48,6 @@ SEED = 0
 NUM_OF_KIND = {"drawn": 150, "front": 150, "large": 80}
 KINDS = ("drawn", "front")
 NUM_SCORED = {"drawn": 80, "front": 40}
-SEQUENCE_LENGTH = 128
-MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 # A guess to start the evolution with: a doubling of groups makes a multiplication this share dearer.
 PRICE_OF_DOUBLING = 0.25
 NUM_GENERATIONS = 40
@@ -197,16 +193,16 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
                 if len(blocks) < MIN_BLOCKS:
                     print(f"{arch.arch_id}: the machine is too busy; run again", file=sys.stderr, flush=True)
                     continue
-                half = float(stdtrit(len(blocks) - 1, 0.975)) * float(blocks.std(ddof=1)) / math.sqrt(len(blocks))
+                estimate, low, high = ratio_interval(blocks)
                 lines.add({
                     "scale": scale.name,
                     "kind": kind,
                     "arch_id": arch.arch_id,
                     "architecture": arch.to_json(),
                     "reference": scale.reference.to_json(),
-                    "ratio": round(math.exp(blocks.mean()), 6),
-                    "ratio_low": round(math.exp(blocks.mean() - half), 6),
-                    "ratio_high": round(math.exp(blocks.mean() + half), 6),
+                    "ratio": round(estimate, 6),
+                    "ratio_low": round(low, 6),
+                    "ratio_high": round(high, 6),
                     "log_ratios": [round(each, 5) for each in blocks.tolist()],
                 })  # fmt: skip
 
@@ -222,8 +218,8 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.rows: dict[str, dict[str, Any]] = {row["arch_id"]: row for row in map(json.loads, lines)}
+        rows = read_rows(path) if path.exists() else []
+        self.rows: dict[str, dict[str, Any]] = {row["arch_id"]: row for row in rows}
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep one more row."""
@@ -232,12 +228,6 @@ class Lines:
             file.write(json.dumps(row) + "\n")
         shown = {name: value for name, value in row.items() if name not in ("architecture", "reference", "log_ratios")}
         print(f"{len(self.rows)}: {shown}", file=sys.stderr, flush=True)
-
-
-def read_recorded(path: Path) -> list[dict[str, Any]]:
-    """Read a compressed file of JSON lines."""
-    with gzip.open(path, "rt") as file:
-        return [json.loads(line) for line in file]
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ LEVEL = 0.95
 INTERVAL_FACTOR = 1.20
 MAX_REFERENCE_CHANGE = 0.05
 MAX_DEVIATIONS = 4.0
+# Fewer have no interval.
+MIN_KEPT_BLOCKS = 2
 MAX_DROPPED_SHARE = 0.4
 _NOISY_SHARE = 0.25
 # Resample-by-sample weights held at once, 8 bytes each: as many as a core has fast memory for.

@@ -11,23 +11,19 @@ import numpy as np
 
 from device_lab.errors import DeviceLabError
 from device_lab.measurement import Backend, Measurement
-from device_lab.statistics import kept_blocks, ratio_interval
+from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
 from nas.latency import PredictedLatency
 from nas.latency_guide import LatencyGuide
-from nas.objectives import losses_of, objective_values
+from nas.objectives import all_losses
 from nas.observer import Observer
 from nas.records import LatencyMode, Role, Score
 from nas.runs import SearchSettings
 from nas.timed_sessions import TimedSessions
 from nas.undecided import GAIN_OF_RESOLUTION, undecided
-from reports.front import Floats
 from search_spaces.architecture import Architecture
 
-# An interval needs two.
-MIN_BLOCKS = 2
 # Of a batch, once predictions are good: measuring more while the front still moves measures what it leaves behind.
 MAX_MEASURED_OF_BATCH = 1
-
 
 Outcomes = dict[str, Measurement | DeviceLabError]
 
@@ -98,9 +94,12 @@ class BatchTiming:
         self._guide.refit()
         if not self._guide.is_ready:
             return self._take_in(batch, self._sessions.measure_batch([each.arch for each in batch]))
-        chosen = self._worth_measuring(batch, self._guide)
-        for candidate, predicted in zip(batch, self._guide.predict([each.arch for each in batch]), strict=True):
-            candidate.latency_ratio = predicted.estimate
+        unmeasured = [each for each in (*self._known, *batch) if not each.is_measured]
+        predictions = self._guide.predict([each.arch for each in unmeasured])
+        predicted = dict(zip(unmeasured, predictions, strict=True))
+        for candidate in batch:
+            candidate.latency_ratio = predicted[candidate].estimate
+        chosen = self._worth_measuring(batch, predicted)
         if chosen:
             archs = [candidate.arch for candidate in chosen]
             if self._executor is None:
@@ -132,7 +131,7 @@ class BatchTiming:
             outcome = outcomes[arch_id]
             if not isinstance(outcome, Measurement):
                 failures[arch_id] = str(outcome)
-            elif len(kept_blocks(outcome.blocks)) < MIN_BLOCKS:
+            elif len(kept_blocks(outcome.blocks)) < MIN_KEPT_BLOCKS:
                 failures[arch_id] = f"the measurement ended with {outcome.reason} after {len(outcome.blocks)} blocks"
             else:
                 candidate.latency_ratio = ratio_interval(outcome.blocks).estimate
@@ -141,37 +140,24 @@ class BatchTiming:
                     self._guide.learn(candidate.arch, outcome)
         return failures
 
-    def _worth_measuring(self, batch: Sequence[Candidate], guide: LatencyGuide) -> list[Candidate]:
+    def _worth_measuring(
+        self, batch: Sequence[Candidate], predicted: Mapping[Candidate, PredictedLatency]
+    ) -> list[Candidate]:
         """Choose what to measure of a batch: little by little, what the front depends on."""
-        if guide.mode is LatencyMode.PREDICTED or not self._sessions.has_time_left:
+        if self._settings.request.latency is LatencyMode.PREDICTED or not self._sessions.has_time_left:
             return []
         everyone = [*self._known, *batch]
-        unmeasured = [each for each in everyone if not each.is_measured]
-        predictions = guide.predict([each.arch for each in unmeasured])
-        by_candidate = {id(each): predicted for each, predicted in zip(unmeasured, predictions, strict=True)}
+        at_best = [predicted[each].low if each in predicted else each.latency_ratio for each in everyone]
         order = undecided(
-            self._losses(everyone, {name: predicted.low for name, predicted in by_candidate.items()}),
+            all_losses(
+                self._settings,
+                ((each.arch, each.score, ratio) for each, ratio in zip(everyone, at_best, strict=True)),
+            ),
             is_measured=np.array([each.is_measured for each in everyone], dtype=np.bool_),
             tolerance=self._resolution * GAIN_OF_RESOLUTION,
         )
         possible = [everyone[i] for i in order if everyone[i] in batch]
-        return [each for each in possible if relative_error(by_candidate[id(each)]) > self._resolution][
-            :MAX_MEASURED_OF_BATCH
-        ]
-
-    def _losses(self, candidates: Sequence[Candidate], ratios: Mapping[int, float]) -> Floats:
-        """Return losses with these ratios, by candidate, in place of what is not measured, (n, d)."""
-        return np.array([
-            losses_of(
-                objective_values(
-                    self._settings,
-                    each.arch,
-                    score=each.score,
-                    latency_ratio=ratios.get(id(each), each.latency_ratio),
-                )
-            )
-            for each in candidates
-        ])  # fmt: skip
+        return [each for each in possible if relative_error(predicted[each]) > self._resolution][:MAX_MEASURED_OF_BATCH]
 
 
 def relative_error(predicted: PredictedLatency) -> float:

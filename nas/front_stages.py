@@ -12,10 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from device_lab.statistics import ratio_interval
 from nas.accuracy import Evaluator, find_or_evaluate
 from nas.errors import NasError
-from nas.objectives import losses_of, objective_values
+from nas.objectives import all_losses, latency_ratio
 from nas.observer import Observer
 from nas.promotion import survivors
 from nas.records import LatencyMode, Role, Run, Trial, TrialState
@@ -72,7 +71,7 @@ class FrontStages:
             trials = self._on_top()
             is_measured = np.array([bool(trial.measurements) for trial in trials], dtype=np.bool_)
             order = undecided(
-                self._all_losses(trials, at_best=True),
+                self._losses(trials, at_best=True),
                 is_measured=is_measured,
                 tolerance=self._resolution * GAIN_OF_RESOLUTION,
             )
@@ -101,7 +100,7 @@ class FrontStages:
             candidates = [trial for trial in rung if trial.role == Role.CANDIDATE and self._keeps_constraints(trial)]
             promoted = list(references)
             if candidates:
-                kept = survivors(self._all_losses(candidates), share=self._settings.request.promoted_share)
+                kept = survivors(self._losses(candidates), share=self._settings.request.promoted_share)
                 promoted += [candidates[i] for i in kept]
             known = self._store.find_scores(higher.settings_id)
             missing = [trial for trial in promoted if trial.architecture.arch_id not in known]
@@ -135,7 +134,7 @@ class FrontStages:
             ]
             if not trials:
                 return
-            on_front = non_dominated(self._all_losses(trials))
+            on_front = non_dominated(self._losses(trials))
             wanted = {
                 trial.architecture.arch_id: trial.architecture
                 for trial, on in zip(trials, on_front, strict=True)
@@ -169,35 +168,20 @@ class FrontStages:
     def _is_usable(self, trial: Trial) -> bool:
         """Tell whether a trial is complete, the first of its architecture, and has a latency where the run has them."""
         # A measurement that another run on the store has taken up again has no blocks to show meanwhile.
-        has_latency = self._sessions is None or _ratio(trial) is not None
+        has_latency = self._sessions is None or latency_ratio(trial) is not None
         return trial.state == TrialState.COMPLETE and trial.same_as is None and has_latency
 
     def _keeps_constraints(self, trial: Trial) -> bool:
         missed = self._settings.request.constraints.first_missed(
             trial.cost,
-            latency_ratio=_ratio(trial),
+            latency_ratio=latency_ratio(trial),
             accuracy=None if trial.score is None else trial.score.interval.estimate,
         )
         return missed is None
 
-    def _all_losses(self, trials: Sequence[Trial], *, at_best: bool = False) -> Floats:
+    def _losses(self, trials: Sequence[Trial], *, at_best: bool = False) -> Floats:
         """Return losses, (n, d); ``at_best`` with the favourable end of what is predicted."""
-        values = [
-            objective_values(
-                self._settings,
-                trial.architecture,
-                score=trial.score,
-                latency_ratio=_ratio(trial, at_best=at_best),
-            )
-            for trial in trials
-        ]
-        return np.array([losses_of(each) for each in values]).reshape(len(trials), -1)
-
-
-def _ratio(trial: Trial, *, at_best: bool = False) -> float | None:
-    """Return the measured ratio of a trial, else the predicted one or its lower bound."""
-    if trial.measurements:
-        return ratio_interval(trial.measurements[-1].blocks).estimate
-    if trial.predicted is None:
-        return None
-    return trial.predicted.low if at_best else trial.predicted.estimate
+        return all_losses(
+            self._settings,
+            ((trial.architecture, trial.score, latency_ratio(trial, at_best=at_best)) for trial in trials),
+        )

@@ -31,8 +31,13 @@ def draw_pool(space: Space, *, seed: int, size: int = POOL_SIZE) -> list[Archite
     draws a leaning towards small or large first, and answers by it.
     """
     generator = np.random.default_rng(seed)
+    pool: dict[Architecture, None] = {}
     # A small space has fewer than were asked for.
-    return list(dict.fromkeys(_draw_leaning(space, generator) for _ in range(4 * size)))[:size]
+    for _ in range(4 * size):
+        if len(pool) == size:
+            break
+        pool[draw_leaning(space, generator)] = None
+    return list(pool)
 
 
 def most_informative(
@@ -55,7 +60,8 @@ def most_informative(
     return pool[int(np.argmax(left[len(known) :]))]
 
 
-def _draw_leaning(space: Space, generator: np.random.Generator) -> Architecture:
+def draw_leaning(space: Space, generator: np.random.Generator) -> Architecture:
+    """Draw an architecture whose answers lean, all alike, towards small or large networks."""
     largeness = generator.random()
 
     def choose(name: str, options: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ included.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from device_lab.measurement import Measurement
 from nas.errors import PredictionError
@@ -46,14 +47,13 @@ class LatencyGuide:
         space: Space,
         seed: int,
     ) -> None:
-        self.mode = mode
+        self._mode = mode
         self._reference = reference
         self._sequence_length = sequence_length
         self._measured = {arch: tuple(measurements) for arch, measurements in measured.items()}
         self._space = space
         self._seed = seed
         self._predictor: LatencyPredictor | None = None
-        self._num_samples = 0
 
     def learn(self, arch: Architecture, measurement: Measurement) -> None:
         """Take in a measurement; `refit` makes use of it."""
@@ -68,11 +68,10 @@ class LatencyGuide:
         samples = latency_samples(self._measured, reference=self._reference)
         if self._predictor is not None and samples == list(self._predictor.samples):
             return
-        self._num_samples = len(samples)
         try:
             self._predictor = LatencyPredictor(samples, sequence_length=self._sequence_length)
         except PredictionError as error:
-            if self.mode is LatencyMode.PREDICTED:
+            if self._mode is LatencyMode.PREDICTED:
                 raise PredictionError(
                     f"--latency predicted has nothing to predict from: {error}; `nas search --latency hybrid` measures"
                 ) from error
@@ -80,9 +79,9 @@ class LatencyGuide:
     @property
     def is_ready(self) -> bool:
         """Whether the design is measured, so that predictions may stand for measurements."""
-        if self.mode is LatencyMode.PREDICTED:
+        if self._mode is LatencyMode.PREDICTED:
             return True
-        return self._predictor is not None and self._num_samples >= NUM_DESIGN
+        return self._predictor is not None and len(self._predictor.samples) >= NUM_DESIGN
 
     @property
     def can_predict(self) -> bool:
@@ -93,10 +92,15 @@ class LatencyGuide:
         """Return what to measure next beside ``known`` architectures, or ``None`` if that is enough."""
         if self.is_ready or len(known) > NUM_DESIGN:
             return None
-        pool = [arch for arch in draw_pool(self._space, seed=self._seed) if arch not in set(known)]
+        is_known = set(known)
+        pool = [arch for arch in self._pool if arch not in is_known]
         if not pool:
             return None
         return most_informative(pool, known=known, reference=self._reference, sequence_length=self._sequence_length)
+
+    @cached_property
+    def _pool(self) -> list[Architecture]:
+        return draw_pool(self._space, seed=self._seed)
 
     def predict(self, archs: Sequence[Architecture]) -> list[PredictedLatency]:
         """Predict ratios to the reference.

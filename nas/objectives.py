@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
+import numpy as np
+
+from device_lab.statistics import ratio_interval
 from nas.cost import Cost, model_cost
-from nas.records import Objective, Score
+from nas.records import Objective, Score, Trial
 from nas.runs import SearchSettings
+from reports.front import Floats
 from search_spaces.architecture import Architecture
 
 
@@ -28,6 +32,22 @@ def cost_of(settings: SearchSettings, arch: Architecture) -> Cost:
     return model_cost(arch, sequence_length=settings.request.sequence_length, num_labels=settings.num_labels)
 
 
-def losses_of(values: Mapping[Objective, float]) -> list[float]:
-    """Return values as losses: smaller is better."""
-    return [-value if objective == Objective.ACCURACY else value for objective, value in values.items()]
+def latency_ratio(trial: Trial, *, at_best: bool = False) -> float | None:
+    """Return the measured ratio of a trial, else the predicted one or its lower bound, else ``None``."""
+    if trial.measurements:
+        return ratio_interval(trial.measurements[-1].blocks).estimate
+    if trial.predicted is None:
+        return None
+    return trial.predicted.low if at_best else trial.predicted.estimate
+
+
+def all_losses(settings: SearchSettings, known: Iterable[tuple[Architecture, Score | None, float | None]]) -> Floats:
+    """Return the objectives of architectures with their scores and latency ratios as losses, (n, d)."""
+    objectives = settings.request.objectives
+    signs = np.array([-1.0 if objective == Objective.ACCURACY else 1.0 for objective in objectives])
+    values = [
+        list(objective_values(settings, arch, score=score, latency_ratio=ratio).values())
+        for arch, score, ratio in known
+    ]
+    losses: Floats = signs * np.array(values).reshape(len(values), len(objectives))
+    return losses

@@ -17,7 +17,6 @@ import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 
-from device_lab.statistics import ratio_interval
 from nas.accuracy import Evaluator, find_or_evaluate
 from nas.batch_timing import BatchTiming, Candidate
 from nas.documents import to_document
@@ -25,7 +24,7 @@ from nas.errors import NasError, SettingsError
 from nas.front_stages import FrontStages
 from nas.latency_design import draw_pool
 from nas.latency_guide import LatencyGuide
-from nas.objectives import cost_of, objective_values
+from nas.objectives import cost_of, latency_ratio, objective_values
 from nas.observer import Observer
 from nas.records import LatencyMode, Role, Trial, TrialState
 from nas.run_latencies import architectures_of, find_measured
@@ -237,6 +236,8 @@ class Search:
 
     def _require_possible(self) -> None:
         """Refuse constraints that nothing drawn from the space keeps."""
+        if not self._settings.request.constraints:
+            return
         pool = [*self._space.dense_designs, *draw_pool(self._space, seed=self._settings.request.seed)]
         misses = [self._foreseen_violations(Candidate(number=-1, arch=arch, role=Role.CANDIDATE)) for arch in pool]
         if pool and all(misses):
@@ -363,17 +364,12 @@ class Search:
 
 def _candidate_of(trial: Trial) -> Candidate:
     """Return a trial of an earlier process as the search would remember it."""
-    ratio = None
-    if trial.measurements:
-        ratio = ratio_interval(trial.measurements[-1].blocks).estimate
-    elif trial.predicted is not None:
-        ratio = trial.predicted.estimate
     return Candidate(
         number=trial.number,
         arch=trial.architecture,
         role=trial.role,
         score=trial.score,
-        latency_ratio=ratio,
+        latency_ratio=latency_ratio(trial),
         is_measured=bool(trial.measurements),
     )
 

@@ -10,6 +10,7 @@ from device_lab.conditions import flags
 from device_lab.measurement import Backend, Interval, Measurement
 from device_lab.protocol import MAX_HEAT
 from device_lab.statistics import (
+    MIN_KEPT_BLOCKS,
     candidate_runs,
     has_samples,
     heat_slope,
@@ -21,7 +22,6 @@ from device_lab.statistics import (
 )
 from nas.records import DeviceResults
 from reports import text
-from reports.evidence import MIN_KEPT_BLOCKS
 from reports.style import BLUE, VERMILLION, in_style, new_figure, settle
 
 RATIO_HEADER = (

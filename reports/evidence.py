@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from device_lab.measurement import Backend, Block, DeviceInfo, Interval, Measurement, RunSettings
-from device_lab.statistics import kept_blocks, ratio_interval
+from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
 from nas.records import Objective, Role, Run, Trial, TrialState
 from search_spaces.architecture import Architecture
 
@@ -22,7 +22,6 @@ BACKEND_LABELS = {
     Backend.VIRTUAL_PHONE: "virtual phone, not a phone",
     Backend.SIMULATED: "simulated, not measured",
 }
-MIN_KEPT_BLOCKS = 2
 EXACTLY_ONE = Interval(estimate=1.0, low=1.0, high=1.0)
 
 

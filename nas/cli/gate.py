@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 TOO_SLOW, NOT_MEASURED = 1, 3
 RUNTIME = "onnxruntime"
-MIN_BLOCKS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +77,7 @@ def gate(
     from device_lab.gate import Verdict, judge
     from device_lab.measurement import Reason
     from device_lab.protocol import MAX_HEAT, measure
-    from device_lab.statistics import kept_blocks, ratio_interval
+    from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
     from nas.cli.assembly import find_precision
     from nas.cli.certificates import STORE_NAME, Shelf, Subject, cold_baseline_ns
     from nas.cli.main import EXPECTED_ERRORS
@@ -104,7 +103,7 @@ def gate(
         )
         if isinstance(outcome, Exception):
             raise outcome
-        if outcome.reason is Reason.THERMAL and len(kept_blocks(outcome.blocks)) < MIN_BLOCKS:
+        if outcome.reason is Reason.THERMAL and len(kept_blocks(outcome.blocks)) < MIN_KEPT_BLOCKS:
             warm = f"the reference stayed more than {MAX_HEAT - 1:.0%} slower than on the cold device; let it cool"
             raise DeviceUnfitError(serial=session.device.info.device_id, reasons=(warm,))
         ratio = ratio_interval(outcome.blocks)

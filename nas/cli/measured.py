@@ -13,6 +13,7 @@ from device_lab.caveats import caveats, where_checked
 from device_lab.conditions import flags
 from device_lab.measurement import Backend, DeviceInfo, Interval, Measurement, Reason
 from device_lab.statistics import (
+    MIN_KEPT_BLOCKS,
     Percentiles,
     candidate_runs,
     half_width,
@@ -24,8 +25,6 @@ from device_lab.statistics import (
 )
 from nas.cli.console import stderr, stdout
 from nas.documents import to_document
-
-MIN_BLOCKS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class Measured:
         return all(
             isinstance(outcome, Measurement)
             and outcome.reason is not Reason.DISCONNECTED
-            and len(kept_blocks(outcome.blocks)) >= MIN_BLOCKS
+            and len(kept_blocks(outcome.blocks)) >= MIN_KEPT_BLOCKS
             for outcome in self.outcomes.values()
         )
 
@@ -138,7 +137,7 @@ def _document(outcome: Measurement | Exception) -> dict[str, Any]:
 
 def _ratio(measurement: Measurement) -> Interval | None:
     """Return the ratio, unless the blocks are too few, or an emulator made them."""
-    if measurement.device.backend is Backend.QEMU or len(kept_blocks(measurement.blocks)) < MIN_BLOCKS:
+    if measurement.device.backend is Backend.QEMU or len(kept_blocks(measurement.blocks)) < MIN_KEPT_BLOCKS:
         return None
     return ratio_interval(measurement.blocks)
 

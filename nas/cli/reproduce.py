@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from nas.reproduction import Size
 
 SEQUENCE_LENGTH = 128
-MIN_BLOCKS = 2
 
 
 class Paper(StrEnum):
@@ -157,9 +156,9 @@ def _print_table(sizes: tuple[Size, ...], measured: dict[str, Measurement]) -> N
 
 def _ratio(measurement: Measurement) -> Interval | None:
     from device_lab.measurement import Backend
-    from device_lab.statistics import kept_blocks, ratio_interval
+    from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
 
-    if measurement.device.backend is Backend.QEMU or len(kept_blocks(measurement.blocks)) < MIN_BLOCKS:
+    if measurement.device.backend is Backend.QEMU or len(kept_blocks(measurement.blocks)) < MIN_KEPT_BLOCKS:
         return None
     return ratio_interval(measurement.blocks)
 

@@ -173,6 +173,17 @@ def test_a_model_that_does_not_run_after_it_was_predicted_is_told(store: Store, 
     assert len(listener.values) == NUM_TRIALS
 
 
+def test_a_search_in_which_nothing_can_be_timed_ends_with_its_reasons(store: Store, tmp_path: Path) -> None:
+    def refuse(model: ModelFile) -> None:
+        raise OutOfMemoryError(f"{model.path.name}: killed for memory")
+
+    listener = Listener()
+    make_search(store, tmp_path, request=HYBRID, device=SizeDevice(before=refuse), listener=listener).run(6)
+
+    assert len(listener.failures) == 6
+    assert listener.values == {}
+
+
 def test_without_time_for_the_device_the_design_is_all_that_is_measured(store: Store, tmp_path: Path) -> None:
     make_search(store, tmp_path, request=HYBRID, timing_plan=TimingPlan(total_budget_s=0.0)).run(NUM_TRIALS)
 
