@@ -46,7 +46,7 @@ SEED = 0
 NUM_PER_SAMPLE = 40
 NUM_REPEATED = 10
 EXTRA_SEEDS = (1, 2)
-NUM_STEPS = 300
+NUM_STEPS = 450
 # Of architectures drawn for the sample of one latency class, those nearest to their median are taken.
 NUM_TIMED = 160
 CLASS_WIDTH = 0.10

@@ -97,6 +97,83 @@ def release(store: Store, held: Claim) -> bool:
     return _change(store, held, lambda now_s: {"holder": None, "expires_at_s": now_s})
 
 
+def renew_all(store: Store, holder: str, *, lease_s: float) -> None:
+    """Begin the leases of everything a holder still has again.
+
+    Raises:
+        StoreError: If the store cannot be read or written.
+    """
+
+    def renew_own(connection: sa.Connection) -> None:
+        expires_at_s = _now_s(connection) + lease_s
+        connection.execute(sa.update(tables.claims).where(_TABLE.holder == holder).values(expires_at_s=expires_at_s))
+
+    store.transaction(renew_own)
+
+
+def forget(store: Store, held: Claim) -> None:
+    """Give a claim back whose work is done for good: nothing of it stays.
+
+    Raises:
+        StoreError: If the store cannot be read or written.
+    """
+    own = sa.and_(_TABLE.subject == held.subject, _TABLE.holder == held.holder)
+    store.transaction(lambda connection: connection.execute(sa.delete(tables.claims).where(own)))
+
+
+def forget_all(store: Store, holder: str) -> None:
+    """Give everything back that a holder still has; of what others died of, the deaths stay counted.
+
+    Raises:
+        StoreError: If the store cannot be read or written.
+    """
+    own = _TABLE.holder == holder
+
+    def give_back(connection: sa.Connection) -> None:
+        connection.execute(sa.delete(tables.claims).where(own, _TABLE.num_deaths == 0))
+        connection.execute(sa.update(tables.claims).where(own).values(holder=None))
+
+    store.transaction(give_back)
+
+
+def end_leases(store: Store, holder: str) -> None:
+    """Make everything anybody's that a holder has who is known to be dead.
+
+    Raises:
+        StoreError: If the store cannot be read or written.
+    """
+    own = _TABLE.holder == holder
+    store.transaction(
+        lambda connection: connection.execute(sa.update(tables.claims).where(own).values(expires_at_s=0.0))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimState:
+    """A claim as the store has it. ``left_s`` is what is left of the lease, below 0 once it has ended."""
+
+    subject: str
+    holder: str | None
+    num_deaths: int
+    left_s: float
+
+
+def find_claims(store: Store, prefix: str) -> list[ClaimState]:
+    """Return the claims whose subject begins with ``prefix``.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
+
+    def find(connection: sa.Connection) -> list[ClaimState]:
+        left_s = (_TABLE.expires_at_s - _now_s(connection)).label("left_s")
+        query = sa.select(_TABLE.subject, _TABLE.holder, _TABLE.num_deaths, left_s)
+        query = query.where(_TABLE.subject.startswith(prefix, autoescape=True)).order_by(_TABLE.subject)
+        return [ClaimState(**row) for row in connection.execute(query).mappings()]
+
+    return store.transaction(find)
+
+
 def count_deaths(store: Store, subject: str) -> int:
     """Return how many holders of a claim died, one whose lease has ended and was not taken over yet included.
 

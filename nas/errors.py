@@ -107,5 +107,14 @@ class RunBusyError(StoreError):
     """Another process works on the same run."""
 
 
+class WorkerLostError(NasError):
+    """Processes that worked on an architecture ended without a word, again and again."""
+
+    def __init__(self, *, num_deaths: int) -> None:
+        super().__init__(
+            f"{num_deaths} processes that worked on it were killed; it is left alone (memory too small for it?)"
+        )
+
+
 class SettingsError(NasError):
     """Settings contradict each other or the run's own."""

@@ -6,6 +6,7 @@ whoever lacks a score or a measurement.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,11 +15,12 @@ import numpy as np
 
 from nas.accuracy import Evaluator, find_or_evaluate
 from nas.errors import NasError
-from nas.objectives import all_losses, latency_ratio
+from nas.objectives import all_losses, final_accuracy, latency_ratio
 from nas.observer import Observer
 from nas.promotion import survivors
 from nas.records import LatencyMode, Role, Run, Trial, TrialState
 from nas.runs import SearchSettings, load_run
+from nas.shared_run import POLL_S, SharedRun, WorkRole, refuse_deadly
 from nas.store import Store
 from nas.timed_sessions import TimedSessions
 from nas.undecided import GAIN_OF_RESOLUTION, undecided
@@ -39,6 +41,7 @@ class FrontStages:
         settings: SearchSettings,
         evaluators: Sequence[Evaluator],
         sessions: TimedSessions | None,
+        shared: SharedRun,
         observer: Observer,
         resolution: float,
     ) -> None:
@@ -47,27 +50,35 @@ class FrontStages:
         self._settings = settings
         self._evaluators = evaluators
         self._sessions = sessions
+        self._shared = shared
         self._observer = observer
         self._resolution = resolution
 
     def run(self) -> None:
-        """Go through all stages.
+        """Go through all stages, as far as this process can; what others do of them is waited for.
 
         Raises:
             StoreError: If the store cannot be read or written.
             OSError: If a file cannot be written.
         """
-        self._settle()
+        self.settle()
         self._promote()
-        self._settle()
+        self.settle()
         self._refine()
 
-    def _settle(self) -> None:
-        """Measure what might be on the front by its prediction, until nothing might that is not measured."""
+    def settle(self, *, max_architectures: int | None = None) -> bool:
+        """Measure what might be on the front by its prediction, until nothing might that is not measured.
+
+        Args:
+            max_architectures: Measure so many, and leave it at that.
+
+        Returns:
+            Whether anything was measured.
+        """
         if self._sessions is None or not self._is_hybrid:
-            return
+            return False
         tried: set[str] = set()
-        while self._sessions.has_time_left:
+        while self._sessions.has_time_left and (max_architectures is None or len(tried) < max_architectures):
             trials = self._on_top()
             is_measured = np.array([bool(trial.measurements) for trial in trials], dtype=np.bool_)
             order = undecided(
@@ -75,14 +86,14 @@ class FrontStages:
                 is_measured=is_measured,
                 tolerance=self._resolution * GAIN_OF_RESOLUTION,
             )
-            archs = [trials[i].architecture for i in order if trials[i].architecture.arch_id not in tried][
-                :SESSION_SIZE
-            ]
+            archs = [trials[i].architecture for i in order if trials[i].architecture.arch_id not in tried]
+            archs = archs[: min(SESSION_SIZE, max_architectures or SESSION_SIZE)]
             if not archs:
-                return
+                break
             tried |= {arch.arch_id for arch in archs}
             self._observer.settling(len(archs))
             self._sessions.measure_batch(archs)
+        return bool(tried)
 
     @property
     def _is_hybrid(self) -> bool:
@@ -95,27 +106,58 @@ class FrontStages:
         was stopped, or has more candidates now, goes on with whoever lacks a score.
         """
         for lower, higher in pairwise(self._evaluators):
-            rung = self._rung(lower)
-            references = [trial for trial in rung if trial.role != Role.CANDIDATE]
-            candidates = [trial for trial in rung if trial.role == Role.CANDIDATE and self._keeps_constraints(trial)]
-            promoted = list(references)
-            if candidates:
-                kept = survivors(self._losses(candidates), share=self._settings.request.promoted_share)
-                promoted += [candidates[i] for i in kept]
-            known = self._store.find_scores(higher.settings_id)
-            missing = [trial for trial in promoted if trial.architecture.arch_id not in known]
+            trials = self._promoted(lower)
+            tried: set[str] = set()
+            missing = self._missing(trials, higher, but=tried)
             if missing:
                 self._observer.promoting(len(missing), higher.name)
-            for trial in missing:
-                try:
-                    score = find_or_evaluate(
-                        higher, trial.architecture, store=self._store, on_step=self._on_step(trial.number)
-                    )
-                except NasError as error:
-                    # Its score at the lower fidelity stays; the next search on the run tries again.
-                    self._observer.failed(trial.number, str(error))
-                else:
-                    self._observer.promoted(trial.number, score)
+            while missing:
+                if not self._score_all(missing, higher, tried=tried):
+                    self._observer.waiting()
+                    time.sleep(POLL_S)
+                missing = self._missing(trials, higher, but=tried)
+
+    def _promoted(self, lower: Evaluator) -> list[Trial]:
+        """Return the trials that go on from a fidelity, the references first."""
+        rung = self._rung(lower)
+        candidates = [trial for trial in rung if trial.role == Role.CANDIDATE and self._keeps_constraints(trial)]
+        promoted = [trial for trial in rung if trial.role != Role.CANDIDATE]
+        if candidates:
+            kept = survivors(self._losses(candidates), share=self._settings.request.promoted_share)
+            promoted += [candidates[i] for i in kept]
+        return promoted
+
+    def _missing(self, trials: Sequence[Trial], evaluator: Evaluator, *, but: set[str]) -> list[Trial]:
+        """Return the trials that have no score yet; a process that cannot score leaves out what was tried in vain."""
+        known = self._store.find_scores(evaluator.settings_id)
+        if self._shared.role is WorkRole.MEASURE:
+            but = {work.rpartition("/")[2] for work in self._shared.tried() if work.startswith(f"{evaluator.name}/")}
+        return [trial for trial in trials if trial.architecture.arch_id not in known.keys() | but]
+
+    def _score_all(self, trials: Sequence[Trial], evaluator: Evaluator, *, tried: set[str]) -> bool:
+        """Score what no other process does; tell whether there was anything."""
+        if self._shared.role is WorkRole.MEASURE:
+            return False
+        num_before = len(tried)
+        for trial in trials:
+            arch = trial.architecture
+            held = self._shared.begin(f"{evaluator.name}/{arch.arch_id}")
+            if held is None:
+                continue
+            tried.add(arch.arch_id)
+            is_done = False
+            try:
+                refuse_deadly(held)
+                score = find_or_evaluate(evaluator, arch, store=self._store, on_step=self._on_step(trial.number))
+                is_done = True
+            except NasError as error:
+                # Its score at the lower fidelity stays; the next search on the run tries again.
+                self._observer.failed(trial.number, str(error))
+            else:
+                self._observer.promoted(trial.number, score)
+            finally:
+                self._shared.end(held, is_done=is_done)
+        return len(tried) > num_before
 
     def _on_step(self, number: int) -> Callable[[int, int], None]:
         return lambda step, num_steps: self._observer.trained(number, step, num_steps)
@@ -173,9 +215,7 @@ class FrontStages:
 
     def _keeps_constraints(self, trial: Trial) -> bool:
         missed = self._settings.request.constraints.first_missed(
-            trial.cost,
-            latency_ratio=latency_ratio(trial),
-            accuracy=None if trial.score is None else trial.score.interval.estimate,
+            trial.cost, latency_ratio=latency_ratio(trial), accuracy=final_accuracy(self._settings, trial.score)
         )
         return missed is None
 

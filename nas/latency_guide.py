@@ -59,6 +59,10 @@ class LatencyGuide:
         """Take in a measurement; `refit` makes use of it."""
         self._measured[arch] = (*self._measured.get(arch, ()), measurement)
 
+    def reread(self, measured: Mapping[Architecture, Sequence[Measurement]]) -> None:
+        """Take in what other processes measured; `refit` makes use of it."""
+        self._measured |= {arch: tuple(measurements) for arch, measurements in measured.items()}
+
     def refit(self) -> None:
         """Fit the predictor to what is measured by now.
 

@@ -41,6 +41,13 @@ def latency_ratio(trial: Trial, *, at_best: bool = False) -> float | None:
     return trial.predicted.low if at_best else trial.predicted.estimate
 
 
+def final_accuracy(settings: SearchSettings, score: Score | None) -> float | None:
+    """Return the accuracy of a score that ``--min-accuracy`` is about: one of the last fidelity, else ``None``."""
+    if score is None or score.evaluator != settings.request.fidelities[-1]:
+        return None
+    return score.interval.estimate
+
+
 def all_losses(settings: SearchSettings, known: Iterable[tuple[Architecture, Score | None, float | None]]) -> Floats:
     """Return the objectives of architectures with their scores and latency ratios as losses, (n, d)."""
     objectives = settings.request.objectives

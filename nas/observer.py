@@ -36,6 +36,14 @@ class Observer(Protocol):
         """A trial failed; the search goes on."""
         ...
 
+    def handed_over(self, number: int) -> None:
+        """A trial has its score; its latency is measured by another process."""
+        ...
+
+    def waiting(self) -> None:
+        """Other processes work on the rest; told again and again meanwhile."""
+        ...
+
     def rejected(self, number: int, missed: str) -> None:
         """A trial's architecture misses constraints; nothing is spent on it."""
         ...

@@ -32,6 +32,7 @@ from search_spaces.reference import squeezebert_rule
 
 _SETTINGS_KEY = "nas:settings"
 _CREATED_WITH_KEY = "nas:created_with"
+_GOAL_KEY = "nas:num_trials"
 VERSIONED_PACKAGES = ("pocketbert", "torch", "optuna", "fvcore", "onnx", "onnxruntime")
 
 
@@ -186,6 +187,18 @@ def read_settings(study: optuna.Study) -> SearchSettings:
     if document is None:
         raise StoreError(f"study {study.study_name!r} was not made by `nas search`; choose another run name")
     return from_document(SearchSettings, document)
+
+
+def keep_goal(study: optuna.Study, num_trials: int) -> None:
+    """Let every process that works on a run know how many distinct architectures it shall have."""
+    if read_goal(study) != num_trials:
+        study.set_user_attr(_GOAL_KEY, num_trials)
+
+
+def read_goal(study: optuna.Study) -> int | None:
+    """Return how many distinct architectures a run shall have, or ``None`` if nobody said."""
+    goal: int | None = study.user_attrs.get(_GOAL_KEY)
+    return goal
 
 
 def find_settings(store: Store, name: str) -> SearchSettings | None:

@@ -1,4 +1,4 @@
-"""The study loop: propose, score, time, tell; the front measured again; resume at any point.
+"""The study loop: propose, score, time, tell; the front measured again; resume at any point, alone or with others.
 
 Optuna keeps the trials; this loop decides what happens to one. Architectures
 that a run has already seen are answered from the store, a candidate that fails
@@ -9,31 +9,29 @@ is proposed again.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 
 import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 
+from device_lab.measurement import Measurement
 from nas.accuracy import Evaluator, find_or_evaluate
 from nas.batch_timing import BatchTiming, Candidate
-from nas.documents import to_document
-from nas.errors import NasError, SettingsError
+from nas.claims import Claim
+from nas.errors import NasError
 from nas.front_stages import FrontStages
-from nas.latency_design import draw_pool
 from nas.latency_guide import LatencyGuide
-from nas.objectives import cost_of, latency_ratio, objective_values
+from nas.objectives import cost_of, final_accuracy, latency_ratio, objective_values
 from nas.observer import Observer
-from nas.records import LatencyMode, Role, Trial, TrialState
+from nas.proposals import Proposal, Proposals
+from nas.records import LatencyMode, Objective, Trial, TrialState
 from nas.run_latencies import architectures_of, find_measured
-from nas.runs import SearchSettings, load_run, reference_architecture
-from nas.samplers import make_sampler
+from nas.runs import SearchSettings, keep_goal, load_run, read_goal, reference_architecture
+from nas.shared_run import POLL_S, SharedRun, WorkRole, refuse_deadly
 from nas.store import Store
 from nas.timed_sessions import TimedSessions
 from nas.timing import Timing, TimingPlan
-from nas.trial_notes import INTERRUPTED, NOTE_KEY, TrialNote, is_interrupted, is_rejected, read_note, write_note
+from nas.trial_notes import TrialNote, write_note
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidArchitectureError
 from search_spaces.space import Space
@@ -41,27 +39,22 @@ from search_spaces.space import Space
 # Candidates of one batch are trained one by one and timed together, so that
 # they share the references between them.
 BATCH_SIZE = 4
-# A sampler that has seen most of a small space repeats itself; this many
-# repetitions in a row mean there is next to nothing left to find.
-MAX_REPEATS = 100
-# So many candidates in a row that miss a constraint mean that next to none keeps them.
-MAX_REJECTIONS = 400
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Proposal:
-    """A running trial and what is known of its architecture so far."""
-
-    trial: optuna.Trial
-    candidate: Candidate
-
-    @property
-    def arch(self) -> Architecture:
-        return self.candidate.arch
 
 
 class Search:
-    """One run under way. The caller holds the run; see `nas.runs.hold_run`."""
+    """One process's work on a run: all of it, or what ``role`` says. Others may work on it at the same time.
+
+    Args:
+        store: Where the run is kept.
+        study: The run.
+        space: What it searches.
+        settings: How.
+        evaluators: One for each fidelity; a process that only times needs just their names.
+        timing: What measures; ``None`` if there is nothing to measure, or others do it.
+        observer: Hears how it goes on.
+        timing_plan: How precisely to measure.
+        role: What this process does.
+    """
 
     def __init__(
         self,
@@ -74,6 +67,7 @@ class Search:
         timing: Timing | None,
         observer: Observer,
         timing_plan: TimingPlan,
+        role: WorkRole = WorkRole.BOTH,
     ) -> None:
         self._store = store
         self._study = study
@@ -81,8 +75,12 @@ class Search:
         self._settings = settings
         self._evaluators = evaluators
         self._observer = observer
-        self._sessions = None if timing is None else TimedSessions(timing, plan=timing_plan, observer=observer)
-        self._guide = self._make_guide() if self._sessions is not None else None
+        self._role = role
+        self._shared = SharedRun(store, study._study_id, role=role)
+        self._sessions = (
+            None if timing is None else TimedSessions(timing, plan=timing_plan, observer=observer, shared=self._shared)
+        )
+        self._guide = self._make_guide()
         self._timing = (
             None
             if self._sessions is None
@@ -100,25 +98,28 @@ class Search:
             settings=settings,
             evaluators=evaluators,
             sessions=self._sessions,
+            shared=self._shared,
             observer=observer,
             resolution=timing_plan.resolution,
         )
-        self._roles = {
-            reference_architecture(settings).arch_id: Role.SQUEEZEBERT_RULE,
-            space.teacher.arch_id: Role.DENSE_TEACHER,
-        }
-        # Positions in ordered lists: a sampler that knows 4 groups lie between 2 and 8 needs fewer trials.
-        self._distributions: dict[str, BaseDistribution] = {
-            name: IntDistribution(0, len(options) - 1) for name, options in space.parameters.items()
-        }
-        # Architectures of this run that were proposed, with the number of the first trial of each.
-        self._first_trials: dict[Architecture, int] = {}
-        self._rejected: set[Architecture] = set()
+        self._proposals = Proposals(
+            store=store,
+            study=study,
+            space=space,
+            settings=settings,
+            guide=self._guide,
+            shared=self._shared,
+            observer=observer,
+        )
+        # Trials that later candidates are weighed against.
+        self._remembered: set[int] = set()
+        self._num_known_when_settled = 0
 
-    def run(self, num_trials: int, *, max_minutes: float | None = None) -> None:
+    def run(self, num_trials: int | None = None, *, max_minutes: float | None = None) -> None:
         """Go on until the run has ``num_trials`` distinct architectures, the references among them.
 
         Or until ``max_minutes`` have passed: the batch at hand is then the last.
+        Without a number it is the one that was asked for last, by any process.
 
         The best of them are then promoted from fidelity to fidelity, and the
         members of the last one's front measured with the front's precision.
@@ -131,213 +132,199 @@ class Search:
             KeyboardInterrupt: Passed on after the store is consistent.
         """
         deadline_s = time.monotonic() + 60 * (max_minutes if max_minutes is not None else float("inf"))
-        with self._store.errors():
+        with self._store.errors(), self._shared:
             self._recover()
-            self._observer.resumed(len(self._first_trials))
+            self._observer.resumed(self._proposals.num_known)
             self._begin()
+            if num_trials is not None:
+                keep_goal(self._study, num_trials)
             try:
-                while len(self._first_trials) < num_trials and time.monotonic() < deadline_s:
-                    batch = self._propose(min(BATCH_SIZE, num_trials - len(self._first_trials)))
-                    if not batch:
-                        break
-                    self._work_on(batch)
+                self._try_candidates(deadline_s)
                 if self._timing is not None:
                     self._timing.finish()
                 self._stages.run()
             except KeyboardInterrupt:
-                self._give_up_running()
+                self._proposals.give_up_own()
                 raise
             finally:
                 if self._timing is not None:
                     self._timing.close()
 
+    def _try_candidates(self, deadline_s: float) -> None:
+        while time.monotonic() < deadline_s:
+            batch = self._next_batch()
+            if batch:
+                self._work_on(batch)
+            elif self._proposals.num_known >= self._goal() and not self._proposals.has_running:
+                return
+            elif not self._time_what_others_predict():
+                self._observer.waiting()
+                time.sleep(POLL_S)
+
+    def _goal(self) -> int:
+        goal = read_goal(self._study)
+        return self._proposals.num_known if goal is None else goal
+
+    def _next_batch(self) -> list[Proposal]:
+        """Take what waits to be timed, or else propose something new."""
+        if self._sessions is not None and (batch := self._proposals.take_over(BATCH_SIZE)):
+            return batch
+        with self._shared.proposing():
+            self._proposals.give_up_lost()
+            self._proposals.refresh()
+            num_known = self._proposals.num_known
+            num_missing = self._goal() - num_known
+            if num_missing <= 0 or self._role is WorkRole.MEASURE:
+                return []
+            # A batch that was stopped in its middle is completed first: the sampler then sees what it would have seen.
+            batch = self._proposals.propose(min(BATCH_SIZE - num_known % BATCH_SIZE, num_missing))
+            if not batch:
+                # The space is used up: nobody needs to try again.
+                keep_goal(self._study, num_known)
+            return batch
+
     def _recover(self) -> None:
         """Read what the run has; trials of a process that died are failed and proposed again."""
-        self._give_up_running()
-        for trial in self._study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and NOTE_KEY in trial.user_attrs:
-                arch = Architecture.from_json(read_note(trial).architecture)
-                if is_rejected(trial):
-                    self._rejected.add(arch)
-                elif not is_interrupted(trial):
-                    self._first_trials.setdefault(arch, trial.number)
-        if self._guide is not None and self._timing is not None and self._first_trials:
-            for known in load_run(self._store, self._study.study_name).trials:
-                if known.state == TrialState.COMPLETE and known.same_as is None:
-                    self._timing.remember(_candidate_of(known))
+        with self._shared.proposing():
+            self._proposals.refresh()
+            self._proposals.give_up_lost()
+            self._proposals.refresh()
+        self._remember_others()
 
-    def _give_up_running(self) -> None:
-        storage = self._store.optuna_storage
-        for trial in self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            # Proposed again before it is given up: a process that dies in between proposes it twice, never less.
-            if len(trial.params) == len(self._space.parameters):
-                self._study.enqueue_trial(trial.params)
-            if NOTE_KEY in trial.user_attrs:
-                note = replace(read_note(trial), failure=INTERRUPTED)
-                storage.set_trial_user_attr(trial._trial_id, NOTE_KEY, to_document(note))
-            self._study.tell(trial.number, state=OptunaState.FAIL)
+    def _remember_others(self) -> None:
+        """Weigh later candidates against those that other processes told, now or earlier, as well."""
+        if self._guide is None or self._timing is None or not self._proposals.num_known:
+            return
+        for known in load_run(self._store, self._study.study_name).trials:
+            if known.state == TrialState.COMPLETE and known.same_as is None and known.number not in self._remembered:
+                self._remember(_candidate_of(known))
 
-    def _propose(self, batch_size: int) -> list[_Proposal]:
-        """Ask for up to ``batch_size`` architectures the run has not seen; fewer when the space is used up."""
-        batch: list[_Proposal] = []
-        num_repeats = 0
-        missed: Counter[str] = Counter()
-        while len(batch) < batch_size and num_repeats < MAX_REPEATS:
-            trial, arch = self._ask()
-            first = self._first_trials.get(arch)
-            candidate = Candidate(number=trial.number, arch=arch, role=self._roles.get(arch.arch_id, Role.CANDIDATE))
-            write_note(trial, TrialNote(architecture=arch.to_json(), role=candidate.role, same_as=first))
-            if first is not None:
-                num_repeats += 1
-                self._tell_again(trial, first)
-            elif misses := self._foreseen_violations(candidate):
-                num_repeats += arch in self._rejected
-                missed.update(misses)
-                self._reject(trial, arch, misses)
-                if missed.total() >= MAX_REJECTIONS:
-                    raise SettingsError(self._impossible(missed.total(), missed))
-            else:
-                self._first_trials[arch] = trial.number
-                self._observer.proposed(trial.number, candidate.role)
-                batch.append(_Proposal(trial=trial, candidate=candidate))
-        return batch
-
-    def _foreseen_violations(self, candidate: Candidate) -> dict[str, float]:
-        """Return which constraints a candidate misses, and by how much, as far as its numbers and predictions say."""
-        constraints = self._settings.request.constraints
-        if candidate.role != Role.CANDIDATE or not constraints:
-            return {}
-        ratio = None
-        if self._guide is not None and self._guide.can_predict:
-            # Only what is too slow even at its best is not worth a measurement.
-            ratio = self._guide.predict([candidate.arch])[0].low
-        found = constraints.violations(cost_of(self._settings, candidate.arch), latency_ratio=ratio)
-        return {name: by for name, by in found.items() if by > 0}
-
-    def _reject(self, trial: optuna.Trial, arch: Architecture, misses: dict[str, float]) -> None:
-        """End a trial before anything is spent on it; the sampler learns how far off it was."""
-        for name, by in misses.items():
-            trial.set_constraint(name, by)
-        self._study.tell(trial, state=OptunaState.PRUNED)
-        self._rejected.add(arch)
-        self._observer.rejected(trial.number, ", ".join(map(self._settings.request.constraints.show, misses)))
+    def _remember(self, candidate: Candidate) -> None:
+        if self._timing is not None:
+            self._timing.remember(candidate)
+            self._remembered.add(candidate.number)
 
     def _begin(self) -> None:
         """Refuse what cannot be done while the run is new, and forget the run then: its name stays free."""
         try:
             if self._guide is not None:
                 self._guide.refit()
-            if not self._first_trials:
-                self._require_possible()
+            if not self._proposals.num_known:
+                self._proposals.require_possible()
         except NasError:
             if not self._study.get_trials(deepcopy=False):
                 self._store.optuna_storage.delete_study(self._study._study_id)
             raise
 
-    def _require_possible(self) -> None:
-        """Refuse constraints that nothing drawn from the space keeps."""
-        if not self._settings.request.constraints:
-            return
-        pool = [*self._space.dense_designs, *draw_pool(self._space, seed=self._settings.request.seed)]
-        misses = [self._foreseen_violations(Candidate(number=-1, arch=arch, role=Role.CANDIDATE)) for arch in pool]
-        if pool and all(misses):
-            raise SettingsError(self._impossible(len(pool), Counter(name for each in misses for name in each)))
-
-    def _impossible(self, count: int, missed: Counter[str]) -> str:
-        ((worst, times),) = missed.most_common(1)
-        constraints = self._settings.request.constraints
-        wanted = " ".join(constraints.show(name) for name in missed)
-        return (
-            f"none of {count} drawn candidates keeps {wanted}; {constraints.show(worst)} rejects most ({times}): "
-            "loosen it, or choose a larger space"
-        )
-
-    def _ask(self) -> tuple[optuna.Trial, Architecture]:
-        trials = self._study.get_trials(deepcopy=False)
-        # One at a time: what a stopped process had begun waits in the same queue, and comes first.
-        if not any(trial.state == OptunaState.WAITING for trial in trials):
-            self._enqueue_next_design()
-        self._study.sampler = make_sampler(
-            self._settings.request.sampler,
-            seed=self._settings.request.seed,
-            num_trials_before=sum(not is_interrupted(trial) for trial in trials),
-            distributions=self._distributions,
-        )
-        with self._store.optuna_storage.one_write_per_trial():
-            trial = self._study.ask(self._distributions)
-        positions = trial.params
-        return trial, self._space.sample(lambda name, options: options[positions[name]])
-
-    def _enqueue_next_design(self) -> None:
-        """Let the next proposal be the first reference, or else known good design, that the run does not have yet."""
-        known = (reference_architecture(self._settings), self._space.teacher, *self._space.dense_designs)
-        missing = [arch for arch in known if arch not in self._first_trials and arch not in self._rejected]
-        arch = missing[0] if missing else None
-        if arch is None and self._guide is not None:
-            arch = self._guide.next_in_design([*self._first_trials, *self._rejected])
-        if arch is not None:
-            answers = self._space.answers_for(arch)
-            self._study.enqueue_trial(
-                {name: options.index(answers[name]) for name, options in self._space.parameters.items()}
-            )
-
     def _make_guide(self) -> LatencyGuide | None:
-        settings = self._settings
-        mode = settings.request.latency
-        if mode is LatencyMode.MEASURED or settings.device is None or settings.settings is None:
+        if self._settings.request.latency is LatencyMode.MEASURED or self._settings.device is None:
             return None
-        reference = reference_architecture(settings)
-        measured = find_measured(
+        return LatencyGuide(
+            mode=self._settings.request.latency,
+            reference=reference_architecture(self._settings),
+            sequence_length=self._settings.request.sequence_length,
+            measured=self._find_measured(),
+            space=self._space,
+            seed=self._settings.request.seed,
+        )
+
+    def _find_measured(self) -> dict[Architecture, tuple[Measurement, ...]]:
+        settings = self._settings
+        if settings.device is None or settings.settings is None:
+            return {}
+        return find_measured(
             self._store,
             device_id=settings.device.device_id,
             settings=settings.settings,
-            reference=reference,
+            reference=reference_architecture(settings),
             among=architectures_of(self._store),
         )
-        return LatencyGuide(
-            mode=mode,
-            reference=reference,
-            sequence_length=settings.request.sequence_length,
-            measured=measured,
-            space=self._space,
-            seed=settings.request.seed,
-        )
 
-    def _tell_again(self, trial: optuna.Trial, first: int) -> None:
-        """Answer a repeated architecture with the values of its first trial."""
-        known = self._study.get_trials(deepcopy=False)[first]
-        if known.state == OptunaState.COMPLETE:
-            self._study.tell(trial, known.values)
-        else:
-            # Failed, or in this very batch: either way there is nothing to learn from it twice.
-            self._study.tell(trial, state=OptunaState.FAIL)
-
-    def _work_on(self, batch: list[_Proposal]) -> None:
+    def _work_on(self, batch: list[Proposal]) -> None:
         if self._evaluators:
             batch = [proposal for proposal in batch if self._score(proposal)]
-        failures = self._timing.time([proposal.candidate for proposal in batch]) if self._timing and batch else {}
+        failures: dict[str, str] = {}
+        if batch and self._guide is not None and self._shared.has_company():
+            self._guide.reread(self._find_measured())
+            self._remember_others()
+        if self._timing is not None:
+            failures = self._time(batch)
+        elif Objective.LATENCY in self._settings.request.objectives:
+            batch = self._foretell(batch)
         for proposal in batch:
             if proposal.arch.arch_id in failures:
                 self._fail(proposal, failures[proposal.arch.arch_id])
             else:
                 self._tell(proposal)
 
-    def _score(self, proposal: _Proposal) -> bool:
+    def _score(self, proposal: Proposal) -> bool:
         """Score a proposal at the lowest fidelity; on failure end its trial and return ``False``."""
-        number = proposal.trial.number
+        number, arch = proposal.trial.number, proposal.arch
+        held = self._shared.begin(f"score/{arch.arch_id}")
         try:
+            refuse_deadly(held)
             proposal.candidate.score = find_or_evaluate(
                 self._evaluators[0],
-                proposal.arch,
+                arch,
                 store=self._store,
                 on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps),
             )
         except NasError as error:
             self._fail(proposal, str(error))
             return False
+        finally:
+            self._shared.end(held, is_done=True)
         return True
 
-    def _tell(self, proposal: _Proposal) -> None:
+    def _time(self, batch: Sequence[Proposal]) -> dict[str, str]:
+        """Give proposals their latency; return why some have none, by ``arch_id``."""
+        if self._timing is None or not batch:
+            return {}
+        failures: dict[str, str] = {}
+        held = {proposal: self._shared.begin(f"time/{proposal.arch.arch_id}") for proposal in batch}
+        try:
+            # What a process died of once is timed by itself, so that it takes no other with it.
+            suspects = [each for each in batch if (claim := held[each]) is not None and claim.num_deaths]
+            for group in ([each for each in batch if each not in suspects], *([each] for each in suspects)):
+                if group:
+                    failures |= self._time_group(group, held)
+        finally:
+            for claim in held.values():
+                self._shared.end(claim, is_done=True)
+        return failures
+
+    def _time_group(self, group: list[Proposal], held: Mapping[Proposal, Claim | None]) -> dict[str, str]:
+        assert self._timing is not None
+        try:
+            for proposal in group:
+                refuse_deadly(held[proposal])
+        except NasError as error:
+            return {proposal.arch.arch_id: str(error) for proposal in group}
+        return self._timing.time([proposal.candidate for proposal in group])
+
+    def _foretell(self, batch: Sequence[Proposal]) -> list[Proposal]:
+        """Give proposals predicted latencies, and return them; what cannot be predicted yet is left to be timed."""
+        if self._guide is not None:
+            self._guide.refit()
+        if batch and self._guide is not None and self._guide.is_ready:
+            predictions = self._guide.predict([proposal.arch for proposal in batch])
+            for proposal, predicted in zip(batch, predictions, strict=True):
+                proposal.candidate.latency_ratio = predicted.estimate
+            return list(batch)
+        for proposal in batch:
+            self._shared.hand_over(proposal.trial.number)
+            self._observer.handed_over(proposal.trial.number)
+        return []
+
+    def _time_what_others_predict(self) -> bool:
+        """Time one network that the front may depend on, now and then, while others propose; tell whether it did."""
+        is_due = self._proposals.num_known >= self._num_known_when_settled + BATCH_SIZE
+        if self._role is not WorkRole.MEASURE or not is_due:
+            return False
+        self._num_known_when_settled = self._proposals.num_known
+        return self._stages.settle(max_architectures=1)
+
+    def _tell(self, proposal: Proposal) -> None:
         candidate = proposal.candidate
         values = objective_values(
             self._settings, candidate.arch, score=candidate.score, latency_ratio=candidate.latency_ratio
@@ -345,20 +332,22 @@ class Search:
         violations = self._settings.request.constraints.violations(
             cost_of(self._settings, candidate.arch),
             latency_ratio=candidate.latency_ratio,
-            accuracy=None if candidate.score is None else candidate.score.interval.estimate,
+            accuracy=final_accuracy(self._settings, candidate.score),
         )
         for name, by in violations.items():
             proposal.trial.set_constraint(name, by)
-        self._study.tell(proposal.trial, list(values.values()))
-        if self._timing is not None:
-            self._timing.remember(candidate)
+        # Whoever lost its claim on the way may find the trial ended; its score and blocks are kept all the same.
+        self._study.tell(proposal.trial, list(values.values()), skip_if_finished=True)
+        self._shared.end_trial(candidate.number)
+        self._remember(candidate)
         is_predicted = candidate.latency_ratio is not None and not candidate.is_measured
         self._observer.finished(proposal.trial.number, values, is_predicted=is_predicted)
 
-    def _fail(self, proposal: _Proposal, reason: str) -> None:
+    def _fail(self, proposal: Proposal, reason: str) -> None:
         note = TrialNote(architecture=proposal.arch.to_json(), role=proposal.candidate.role, failure=reason)
         write_note(proposal.trial, note)
-        self._study.tell(proposal.trial, state=OptunaState.FAIL)
+        self._study.tell(proposal.trial, state=OptunaState.FAIL, skip_if_finished=True)
+        self._shared.end_trial(proposal.trial.number)
         self._observer.failed(proposal.trial.number, reason)
 
 

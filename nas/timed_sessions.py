@@ -9,6 +9,7 @@ from device_lab.errors import DeviceLabError
 from device_lab.measurement import Measurement, Precision
 from device_lab.protocol import Progress
 from nas.observer import Observer
+from nas.shared_run import SharedRun
 from nas.timing import Timing, TimingPlan
 from search_spaces.architecture import Architecture
 
@@ -19,10 +20,11 @@ MIN_SESSION_S = 15.0
 class TimedSessions:
     """Times architectures by a plan, and counts the time it takes."""
 
-    def __init__(self, timing: Timing, *, plan: TimingPlan, observer: Observer) -> None:
+    def __init__(self, timing: Timing, *, plan: TimingPlan, observer: Observer, shared: SharedRun) -> None:
         self._timing = timing
         self._plan = plan
         self._observer = observer
+        self._shared = shared
         self._used_s = 0.0
         self._is_stopped = False
 
@@ -55,16 +57,26 @@ class TimedSessions:
     def _measure(
         self, archs: Sequence[Architecture], precision: Precision, budget_s: float | None
     ) -> dict[str, Measurement | DeviceLabError]:
-        start_s = time.monotonic()
-        try:
-            return self._timing.measure(archs, precision=precision, budget_s=budget_s, on_progress=self._on_progress)
-        finally:
-            self._used_s += time.monotonic() - start_s
+        with self._shared.using(self._timing.device_id, on_wait=self._on_wait):
+            start_s = time.monotonic()
+            try:
+                return self._timing.measure(
+                    archs, precision=precision, budget_s=budget_s, on_progress=self._on_progress
+                )
+            finally:
+                self._used_s += time.monotonic() - start_s
+
+    def _on_wait(self) -> None:
+        self._raise_if_stopped()
+        self._observer.waiting()
 
     def _on_progress(self, progress: Progress) -> None:
+        self._raise_if_stopped()
+        self._observer.measured(progress)
+
+    def _raise_if_stopped(self) -> None:
         if self._is_stopped:
             raise InterruptedError("the search was stopped")
-        self._observer.measured(progress)
 
     @property
     def _left_s(self) -> float | None:

@@ -43,6 +43,11 @@ class TimingPlan:
 class Timing(Protocol):
     """Measures architectures against the run's reference."""
 
+    @property
+    def device_id(self) -> str:
+        """What it measures on: nobody else may at the same time."""
+        ...
+
     def measure(
         self,
         archs: Sequence[Architecture],
@@ -92,6 +97,11 @@ class Timer:
         self._cold_baseline_ns = cold_baseline_ns
         self._clock = clock
         self._generator = np.random.default_rng(seed)
+
+    @property
+    def device_id(self) -> str:
+        """The device's. See `Timing.device_id`."""
+        return self.device.info.device_id
 
     def measure(
         self,

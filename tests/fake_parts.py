@@ -15,6 +15,7 @@ from nas.cost import model_cost
 from nas.records import LatencyMode, Objective, Role, Score
 from nas.runs import SearchRequest, SearchSettings, open_study
 from nas.search import Search
+from nas.shared_run import WorkRole
 from nas.store import Store
 from nas.timed_models import TimedModels
 from nas.timing import Timer, TimingPlan
@@ -110,6 +111,8 @@ class Listener:
         self.rejections: dict[int, str] = {}
         self.promotions: list[tuple[int, str]] = []
         self.promoted_scores: dict[int, Score] = {}
+        self.handed_over_trials: list[int] = []
+        self.num_waits = 0
 
     def resumed(self, num_known: int) -> None:
         self.num_known = num_known
@@ -130,6 +133,12 @@ class Listener:
 
     def failed(self, number: int, reason: str) -> None:
         self.failures[number] = reason
+
+    def handed_over(self, number: int) -> None:
+        self.handed_over_trials.append(number)
+
+    def waiting(self) -> None:
+        self.num_waits += 1
 
     def rejected(self, number: int, missed: str) -> None:
         self.rejections[number] = missed
@@ -157,6 +166,7 @@ def make_search(
     device: SizeDevice | None = None,
     listener: Listener | None = None,
     timing_plan: TimingPlan = DEFAULT_PLAN,
+    role: WorkRole = WorkRole.BOTH,
 ) -> Search:
     """Put a search together with the stand-ins where none is given."""
     evaluators = evaluators or [FormulaEvaluator()]
@@ -189,7 +199,8 @@ def make_search(
         space=make_space(request.space, TEACHER),
         settings=settings,
         evaluators=evaluators if Objective.ACCURACY in request.objectives else [],
-        timing=timer if is_timed else None,
+        timing=timer if is_timed and role is not WorkRole.TRAIN else None,
         observer=listener or Listener(),
         timing_plan=timing_plan,
+        role=role,
     )

@@ -80,6 +80,14 @@ class TerminalObserver:
         self._say(f"trial {number:>3}: failed: {reason}")
         self._progress.advance(self._task)
 
+    def handed_over(self, number: int) -> None:
+        """Say that another process times a trial. See `nas.observer.Observer.handed_over`."""
+        self._say(f"trial {number:>3}: scored, waits to be timed")
+
+    def waiting(self) -> None:
+        """Show that others work on the rest. See `nas.observer.Observer.waiting`."""
+        self._describe("waiting for other workers")
+
     def rejected(self, number: int, missed: str) -> None:
         """Note in the log which constraint a candidate misses. See `nas.observer.Observer.rejected`."""
         self._log(f"trial {number:>3}: rejected unscored: misses {missed}")
