@@ -7,7 +7,8 @@ NasError
 ├── MissingExtraError       a feature needs an optional extra that is not installed
 ├── TrainingError           a training run that cannot go on
 │   ├── NonFiniteLossError  the loss became NaN or infinite
-│   └── OutOfMemoryError    the network or its batch does not fit into memory
+│   ├── OutOfMemoryError    the network or its batch does not fit into memory
+│   └── LostProcessError    another process of the same training is gone
 ├── AgreementError          a written model that answers otherwise than the network it is
 ├── ArtifactError           weights that are missing or damaged
 ├── ModelFileError          a model file that cannot be timed
@@ -73,6 +74,16 @@ class OutOfMemoryError(TrainingError):
 
     def __init__(self, *, doing: str) -> None:
         super().__init__(f"{doing}: out of memory; choose a shorter sequence length or a smaller network")
+
+
+class LostProcessError(TrainingError):
+    """Another process of the same training is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this training is gone, killed or out of memory; torchrun's report names it, "
+            "and the same command goes on from the last checkpoint"
+        )
 
 
 class AgreementError(NasError):

@@ -2,7 +2,8 @@
 
 Everything that defines a teacher makes up its ``teacher_id``. A second run with
 the same task, tokenizer, shape, recipe, seed and first weights finds it by that
-name.
+name. What it was trained on is no part of it: a CPU, a GPU or several processes
+take the same steps, and round differently.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nas.artifacts import ArtifactFolder, pack, unpack
 from nas.errors import ArtifactError, SettingsError
 from nas.losses import predictions_from_logits, supervised_loss
 from nas.metrics import compute_metric
+from nas.processes import ALONE, Processes
 from nas.tasks import TaskKind
 from nas.teacher_plans import TeacherPlan, fit_head
 from nas.text_tokenizers import TextTokenizer, standard_tokenizer, tokenizer_from_document
@@ -66,6 +68,7 @@ def prepare_teacher(
     artifacts: ArtifactFolder,
     seed: int,
     device: str,
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> Teacher:
     """Return the teacher of a plan: from ``artifacts`` if it is there, else trained now and kept there.
@@ -76,11 +79,13 @@ def prepare_teacher(
         artifacts: Where teachers are kept; an interrupted training goes on from there, too.
         seed: Seed of first weights, order of examples and dropout.
         device: ``cpu`` or ``cuda``.
+        processes: Those that train it together; all call this function alike, the first one reads and writes.
         on_step: Hears of every training step; of none if the teacher is found.
 
     Raises:
         SettingsError: If the teacher has fewer positions than the task's
-            sequence length, or another tokenizer than the task was read with.
+            sequence length, or another tokenizer than the task was read with;
+            if the processes are more than a batch's examples, or differ in what they read.
         TeacherError: If it shall not be trained, and its head is not the task's.
         ArtifactError: If the kept file is damaged.
         TrainingError: If the loss is not finite, or memory does not suffice.
@@ -95,12 +100,24 @@ def prepare_teacher(
         raise SettingsError(f"task {data.task.name!r} must be tokenized with the tokenizer of teacher {plan.origin!r}")
     plan = fit_head(plan, data.task.label_names)
     teacher_id = _teacher_id(data, plan, seed=seed)
+    processes.require_same(teacher_id, what=f"the teacher of task {data.task.name!r}")
     path = artifacts.teacher_file(teacher_id)
-    if path.exists():
-        return read_teacher(artifacts, teacher_id)
-    teacher = _train(data, plan, teacher_id=teacher_id, artifacts=artifacts, seed=seed, device=device, on_step=on_step)
-    write_atomically(path, _pack(teacher))
-    _checkpoint_path(path).unlink(missing_ok=True)
+    kept = processes.read(path)
+    if kept is not None:
+        return _unpack(kept, teacher_id=teacher_id, source=path)
+    teacher = _train(
+        data,
+        plan,
+        teacher_id=teacher_id,
+        artifacts=artifacts,
+        seed=seed,
+        device=device,
+        processes=processes,
+        on_step=on_step,
+    )
+    if processes.is_first:
+        write_atomically(path, _pack(teacher))
+        _checkpoint_path(path).unlink(missing_ok=True)
     return teacher
 
 
@@ -112,6 +129,7 @@ def _train(
     artifacts: ArtifactFolder,
     seed: int,
     device: str,
+    processes: Processes,
     on_step: OnStep | None,
 ) -> Teacher:
     task = data.task
@@ -126,6 +144,7 @@ def _train(
         checkpointing=Checkpointing(
             path=_checkpoint_path(artifacts.teacher_file(teacher_id)), every_steps=CHECKPOINT_EVERY_STEPS
         ),
+        processes=processes,
         on_step=on_step,
     )
     predictions = predictions_from_logits(predict(network, data.dev, device=device), task.kind).numpy()
@@ -191,7 +210,11 @@ def read_teacher(artifacts: ArtifactFolder, teacher_id: str) -> Teacher:
     path = artifacts.teacher_file(teacher_id)
     if not path.exists():
         raise ArtifactError(f"{path}: no such teacher; run the search that trained it again")
-    tensors, text = unpack(path.read_bytes(), source=path)
+    return _unpack(path.read_bytes(), teacher_id=teacher_id, source=path)
+
+
+def _unpack(content: bytes, *, teacher_id: str, source: Path) -> Teacher:
+    tensors, text = unpack(content, source=source)
     try:
         description = json.loads(text)
         document = description.get("tokenizer")
@@ -199,14 +222,14 @@ def read_teacher(artifacts: ArtifactFolder, teacher_id: str) -> Teacher:
             teacher_id=teacher_id,
             origin=description["origin"],
             arch=Architecture.from_json(description["arch"]),
-            tokenizer=standard_tokenizer() if document is None else tokenizer_from_document(document, source=path),
+            tokenizer=standard_tokenizer() if document is None else tokenizer_from_document(document, source=source),
             task=description["task"],
             label_names=tuple(description["label_names"]),
             state=tensors,
             dev_metrics=tuple((name, value) for name, value in description["dev_metrics"]),
         )
     except (ValueError, KeyError) as error:
-        raise ArtifactError(f"{path}: not a teacher of this release ({error}); delete the file") from error
+        raise ArtifactError(f"{source}: not a teacher of this release ({error}); delete the file") from error
 
 
 def _checkpoint_path(teacher_file: Path) -> Path:

@@ -39,6 +39,10 @@ class Batch:
     token_type_ids: Tensor
     labels: Tensor
 
+    def part(self, first: int, stop: int) -> Self:
+        """Return the examples from ``first`` up to ``stop``, with the padding they have."""
+        return type(self)(**{name: getattr(self, name)[first:stop] for name in self.__slots__})
+
     def to(self, device: str) -> Self:
         """Copy the tensors to ``device``; to CUDA through pinned memory, while the device goes on computing."""
         tensors = {name: getattr(self, name) for name in self.__slots__}

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from device_lab.files import write_atomically
 from nas.errors import NonFiniteLossError, OutOfMemoryError, TrainingError
+from nas.processes import ALONE, Processes
 from nas.tokens import Batch, EncodedSplit, ordered_batches, training_batches
 
 MAX_GRADIENT_NORM = 1.0
@@ -64,6 +65,7 @@ def train(
     seed: int,
     device: str,
     checkpointing: Checkpointing | None = None,
+    processes: Processes = ALONE,
     on_step: OnStep | None = None,
 ) -> None:
     """Train ``network`` in place; it ends on ``device`` in evaluation mode.
@@ -75,36 +77,46 @@ def train(
     Args:
         network: The network to train.
         split: The examples to train on.
-        loss: Runs the network on a batch and returns the scalar to minimise.
+        loss: Runs the network on a batch and returns the scalar to minimise, a mean over its examples.
         recipe: Steps, learning rate and the like.
         seed: Seed of the order of examples and of dropout.
         device: ``cpu`` or ``cuda``; on CUDA hardware with bfloat16, matrix products use it.
         checkpointing: Where to save the state of the run, if anywhere.
+        processes: Those that share out every batch; all call this function alike, the first one saves.
         on_step: Hears of every step done.
 
     Raises:
+        SettingsError: If there are more processes than examples of a batch.
         NonFiniteLossError: If the loss became NaN or infinite.
         OutOfMemoryError: If the network does not fit into memory.
         TrainingError: If the checkpoint cannot be read or belongs to another run.
     """
+    processes.require_rows(min(recipe.batch_size, len(split)))
     network.to(device).train()
     run = _Run(network, recipe)
     # Before the network changes.
     fingerprint = _fingerprint(network, split, recipe, seed) if checkpointing is not None else ""
-    with _own_generators(device, seed), translate_out_of_memory("training"):
-        first_step = run.resume(checkpointing.path, fingerprint=fingerprint) if checkpointing is not None else 0
+    with (
+        _own_generators(device, seed),
+        translate_out_of_memory("training"),
+        processes.replica(network) as replica,
+    ):
+        first_step = 0
+        if checkpointing is not None:
+            saved = processes.read(checkpointing.path)
+            first_step = run.resume(saved, source=checkpointing.path, fingerprint=fingerprint)
         batches = training_batches(
             split.lengths, batch_size=recipe.batch_size, seed=seed, first_step=first_step, num_steps=recipe.num_steps
         )
         for step, rows in enumerate(batches, start=first_step):
-            batch = split.batch(rows).to(device)
+            batch = replica.part(split.batch(rows)).to(device)
             with autocast(device):
-                batch_loss = loss(network, batch)
-            value = float(batch_loss.detach())
+                batch_loss = loss(replica.network, batch) * replica.share.weight
+            value = processes.mean(batch_loss)
             if not math.isfinite(value):
                 raise NonFiniteLossError(step=step, loss=value)
             run.update(batch_loss)
-            if checkpointing is not None and (step + 1) % checkpointing.every_steps == 0:
+            if checkpointing is not None and processes.is_first and (step + 1) % checkpointing.every_steps == 0:
                 run.save(checkpointing.path, fingerprint=fingerprint, step=step + 1)
             if on_step is not None:
                 on_step(step + 1, recipe.num_steps)
@@ -197,13 +209,13 @@ class _Run:
         torch.save(state, buffer)
         write_atomically(path, buffer.getvalue())
 
-    def resume(self, path: Path, *, fingerprint: str) -> int:
-        """Take over the state saved at ``path``, if any, and return the number of steps already done."""
-        if not path.exists():
+    def resume(self, saved: bytes | None, *, source: Path, fingerprint: str) -> int:
+        """Take over the state ``saved`` at ``source``, if any, and return the number of steps already done."""
+        if saved is None:
             return 0
-        state = _load_state(path)
+        state = _load_state(saved, source=source)
         if state["fingerprint"] != fingerprint:
-            raise TrainingError(f"{path}: checkpoint of another run; delete the file to start this one afresh")
+            raise TrainingError(f"{source}: checkpoint of another run; delete the file to start this one afresh")
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
@@ -213,13 +225,13 @@ class _Run:
         return int(state["step"])
 
 
-def _load_state(path: Path) -> dict[str, Any]:
+def _load_state(saved: bytes, *, source: Path) -> dict[str, Any]:
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise TrainingError(f"{path}: damaged checkpoint; delete the file to train from the start") from error
+        raise TrainingError(f"{source}: damaged checkpoint; delete the file to train from the start") from error
     if not isinstance(state, dict) or "fingerprint" not in state:
-        raise TrainingError(f"{path}: not a training checkpoint; delete the file to train from the start")
+        raise TrainingError(f"{source}: not a training checkpoint; delete the file to train from the start")
     return cast("dict[str, Any]", state)
 
 
