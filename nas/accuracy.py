@@ -103,6 +103,18 @@ def make_evaluator(name: str, context: ScoringContext) -> Evaluator:
     return EVALUATORS[name](context)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownScores:
+    """Stands for an evaluator where only scores that others made are read. See `Evaluator`."""
+
+    name: str
+    settings_id: str
+
+    def evaluate(self, arch: Architecture, *, on_step: OnStep | None = None) -> Score:  # noqa: ARG002 - the protocol's
+        """Raise `SettingsError`: this process cannot score."""
+        raise SettingsError(f"{arch.arch_id} has no {self.name} score, and this worker only times")
+
+
 def find_or_evaluate(evaluator: Evaluator, arch: Architecture, *, store: Store, on_step: OnStep | None = None) -> Score:
     """Return the score of an architecture from the store; evaluate and keep it if it is not there.
 

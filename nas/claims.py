@@ -8,9 +8,7 @@ statement, whole or not at all, and the only clock is the database's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -39,7 +37,7 @@ def claim(store: Store, subject: str, *, holder: str, lease_s: float) -> Claim |
         store: What all workers share.
         subject: What to work on, up to 255 characters.
         holder: One name for each worker, never used again, up to 64 characters.
-        lease_s: How long it stays the holder's without `renew`.
+        lease_s: How long it stays the holder's without `renew_all`.
 
     Returns:
         The claim, or ``None`` while another worker holds it.
@@ -73,28 +71,15 @@ def claim(store: Store, subject: str, *, holder: str, lease_s: float) -> Claim |
     return None if num_deaths is None else Claim(subject=subject, holder=holder, num_deaths=num_deaths)
 
 
-def renew(store: Store, held: Claim, *, lease_s: float) -> bool:
-    """Begin the lease of a claim again; a late holder keeps what nobody took meanwhile.
-
-    Returns:
-        Whether the claim is still the holder's. If not, its work is somebody else's: end it, and keep nothing.
+def release(store: Store, held: Claim) -> None:
+    """Give a claim back, if it is still the holder's. Its deaths stay counted.
 
     Raises:
         StoreError: If the store cannot be read or written.
     """
-    return _change(store, held, lambda now_s: {"expires_at_s": now_s + lease_s})
-
-
-def release(store: Store, held: Claim) -> bool:
-    """Give a claim back. Its deaths stay counted.
-
-    Returns:
-        Whether it was still the holder's.
-
-    Raises:
-        StoreError: If the store cannot be read or written.
-    """
-    return _change(store, held, lambda now_s: {"holder": None, "expires_at_s": now_s})
+    own = sa.and_(_TABLE.subject == held.subject, _TABLE.holder == held.holder)
+    statement = sa.update(tables.claims).where(own).values(holder=None)
+    store.transaction(lambda connection: connection.execute(statement))
 
 
 def renew_all(store: Store, holder: str, *, lease_s: float) -> None:
@@ -174,28 +159,13 @@ def find_claims(store: Store, prefix: str) -> list[ClaimState]:
     return store.transaction(find)
 
 
-def count_deaths(store: Store, subject: str) -> int:
-    """Return how many holders of a claim died, one whose lease has ended and was not taken over yet included.
+def clock_s(store: Store) -> float:
+    """Return the time of the database's clock, in seconds since 1970.
 
     Raises:
         StoreError: If the store cannot be read.
     """
-
-    def count(connection: sa.Connection) -> int:
-        is_dead = sa.and_(_TABLE.holder.is_not(None), _TABLE.expires_at_s <= _now_s(connection))
-        query = sa.select(_TABLE.num_deaths + sa.case((is_dead, 1), else_=0)).where(_TABLE.subject == subject)
-        return connection.execute(query).scalar() or 0
-
-    return store.transaction(count)
-
-
-def _change(store: Store, held: Claim, values: Callable[[sa.ColumnElement[float]], dict[str, Any]]) -> bool:
-    def change(connection: sa.Connection) -> bool:
-        own = sa.and_(_TABLE.subject == held.subject, _TABLE.holder == held.holder)
-        statement = sa.update(tables.claims).where(own).values(values(_now_s(connection)))
-        return connection.execute(statement).rowcount == 1
-
-    return store.transaction(change)
+    return store.transaction(lambda connection: connection.execute(sa.select(_now_s(connection))).scalar_one())
 
 
 def _now_s(connection: sa.Connection) -> sa.ColumnElement[float]:

@@ -61,7 +61,6 @@ class FrontStages:
             StoreError: If the store cannot be read or written.
             OSError: If a file cannot be written.
         """
-        self.settle()
         self._promote()
         self.settle()
         self._refine()
@@ -106,16 +105,11 @@ class FrontStages:
         was stopped, or has more candidates now, goes on with whoever lacks a score.
         """
         for lower, higher in pairwise(self._evaluators):
-            trials = self._promoted(lower)
             tried: set[str] = set()
-            missing = self._missing(trials, higher, but=tried)
-            if missing:
-                self._observer.promoting(len(missing), higher.name)
-            while missing:
+            while self._is_to_wait(missing := self._missing(self._promoted(lower), higher, but=tried)):
                 if not self._score_all(missing, higher, tried=tried):
                     self._observer.waiting()
                     time.sleep(POLL_S)
-                missing = self._missing(trials, higher, but=tried)
 
     def _promoted(self, lower: Evaluator) -> list[Trial]:
         """Return the trials that go on from a fidelity, the references first."""
@@ -126,6 +120,13 @@ class FrontStages:
             kept = survivors(self._losses(candidates), share=self._settings.request.promoted_share)
             promoted += [candidates[i] for i in kept]
         return promoted
+
+    def _is_to_wait(self, missing: Sequence[Trial]) -> bool:
+        """Tell whether this process, or another one that lives, may still score at the fidelity at hand."""
+        if self._shared.role is WorkRole.MEASURE:
+            return bool(missing) and self._shared.has_company(of_roles=(WorkRole.TRAIN, WorkRole.BOTH))
+        # Who goes on may still change by what is measured.
+        return bool(missing) or not self._shared.is_settled()
 
     def _missing(self, trials: Sequence[Trial], evaluator: Evaluator, *, but: set[str]) -> list[Trial]:
         """Return the trials that have no score yet; a process that cannot score leaves out what was tried in vain."""
@@ -139,6 +140,8 @@ class FrontStages:
         if self._shared.role is WorkRole.MEASURE:
             return False
         num_before = len(tried)
+        if trials and not tried:
+            self._observer.promoting(len(trials), evaluator.name)
         for trial in trials:
             arch = trial.architecture
             held = self._shared.begin(f"{evaluator.name}/{arch.arch_id}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import optuna
 from optuna.trial import TrialState as OptunaState
@@ -139,9 +140,11 @@ class Search:
             if num_trials is not None:
                 keep_goal(self._study, num_trials)
             try:
-                self._try_candidates(deadline_s)
-                if self._timing is not None:
-                    self._timing.finish()
+                with self._shared.settling() if self._timing is not None else nullcontext():
+                    self._try_candidates(deadline_s)
+                    if self._timing is not None:
+                        self._timing.finish()
+                    self._stages.settle()
                 self._stages.run()
             except KeyboardInterrupt:
                 self._proposals.give_up_own()

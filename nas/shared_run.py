@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Self
 
-from nas.claims import Claim, claim, end_leases, find_claims, forget, forget_all, release, renew_all
+from nas.claims import Claim, claim, clock_s, end_leases, find_claims, forget, forget_all, release, renew_all
 from nas.errors import StoreError, WorkerLostError
 from nas.holders import is_known_dead, new_holder
 from nas.store import Store
@@ -25,6 +26,7 @@ LEASE_S = 90.0
 # Work that so many processes died of is left alone.
 MAX_DEATHS = 2
 POLL_S = 1.0
+MAX_CLOCK_SKEW_S = 30.0
 _PROPOSING_POLL_S = 0.05
 
 
@@ -114,11 +116,27 @@ class SharedRun:
                 living.add(number)
         return living, handed_over
 
-    def has_company(self) -> bool:
-        """Tell whether other living processes work on the run."""
+    def has_company(self, *, of_roles: Collection[WorkRole] = tuple(WorkRole)) -> bool:
+        """Tell whether other living processes work on the run, any of some roles."""
+        return any(self._is_held_by_other(f"worker/{self._run_id}/{role}/") for role in of_roles)
+
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """Let `is_settled` tell others that this process decides by measuring who goes on, while the block runs."""
+        held = self._claim(f"settling/{self._run_id}/{self._holder}")
+        try:
+            yield
+        finally:
+            self.end(held, is_done=True)
+
+    def is_settled(self) -> bool:
+        """Tell whether no other living process is about to measure what decides who goes on."""
+        return not self._is_held_by_other(f"settling/{self._run_id}/")
+
+    def _is_held_by_other(self, prefix: str) -> bool:
         return any(
             state.holder not in (None, self._holder) and state.left_s > 0 and not is_known_dead(state.holder)
-            for state in find_claims(self._store, f"worker/{self._run_id}/")
+            for state in find_claims(self._store, prefix)
             if state.holder is not None
         )
 
@@ -171,6 +189,20 @@ class SharedRun:
             except StoreError:
                 # What the process itself does next on the store fails as well, and says so.
                 continue
+
+
+def refuse_wrong_clock(store: Store) -> None:
+    """Refuse a machine whose clock is not the store's: what it keeps would seem older or newer than it is.
+
+    Raises:
+        StoreError: If it is more than `MAX_CLOCK_SKEW_S` off, or the store cannot be read.
+    """
+    ahead_s = datetime.now(UTC).timestamp() - clock_s(store)
+    if abs(ahead_s) > MAX_CLOCK_SKEW_S:
+        raise StoreError(
+            f"this machine's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the store's, "
+            f"more than {MAX_CLOCK_SKEW_S:.0f} s; set it by NTP (`timedatectl set-ntp true`)"
+        )
 
 
 def refuse_deadly(held: Claim | None) -> None:

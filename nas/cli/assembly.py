@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from device_lab.device import Device, ProfilingDevice
+from device_lab.files import lock_file
 from device_lab.measurement import Precision
 from device_lab.statistics import PRECISIONS
 from nas.accuracy import Evaluator, ScoringContext, check_fidelities, make_evaluator
@@ -23,7 +24,14 @@ from nas.errors import SettingsError
 from nas.multi_task import MultiTaskEvaluator
 from nas.observer import Observer
 from nas.records import Objective
-from nas.runs import SearchRequest, SearchSettings, TaskSettings, load_requested_task, open_study
+from nas.runs import (
+    SearchRequest,
+    SearchSettings,
+    TaskSettings,
+    load_requested_task,
+    open_study,
+    reference_architecture,
+)
 from nas.samplers import check_sampler
 from nas.search import Search, check_space
 from nas.store import Store
@@ -33,8 +41,9 @@ from nas.timed_models import TimedModels
 from nas.timing import Timer, TimingPlan
 from nas.tokens import TokenizedTask, tokenize_task
 from nas.training import OnStep
+from search_spaces.architecture import Architecture
 from search_spaces.reference import squeezebert_rule
-from search_spaces.space import make_space
+from search_spaces.space import Space, make_space
 
 
 @contextmanager
@@ -129,6 +138,48 @@ def prepare_search(
         SearchSpaceError: If the teacher does not fit the space.
         OSError: If a file cannot be read or written.
     """
+    scoring = prepare_scoring(request, workplace=workplace, store=store, on_teacher_step=on_teacher_step)
+    settings = scoring.settings
+    timer = None
+    if device is not None:
+        timer = make_timer(
+            settings,
+            workplace=workplace,
+            store=store,
+            device=device,
+            cold_baseline_ns=cold_baseline_ns,
+            with_weights=with_weights,
+        )
+        settings = replace(settings, device=device.info, settings=timer.settings)
+    space = space_of(settings)
+    check_space(space, settings)
+    return Search(
+        store=store,
+        study=open_study(store, name, settings),
+        space=space,
+        settings=settings,
+        evaluators=scoring.evaluators,
+        timing=timer,
+        observer=observer,
+        timing_plan=timing_plan,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """What scores the candidates of a run, and the settings it comes to, those of timing left out."""
+
+    evaluators: list[Evaluator]
+    settings: SearchSettings
+
+
+def prepare_scoring(request: SearchRequest, *, workplace: Workplace, store: Store, on_teacher_step: OnStep) -> Scoring:
+    """Load the tasks of a request, train a teacher for each or find it, and make the evaluators.
+
+    Raises:
+        NasError: If a name is unknown, a task is not usable, or a teacher cannot be trained.
+        OSError: If a file cannot be read or written.
+    """
     check_sampler(request.sampler)
     check_fidelities(request.fidelities)
     _check_train_device(workplace.train_device)
@@ -142,59 +193,69 @@ def prepare_search(
     benches = []
     for task in tasks:
         data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)
-        teacher = prepare_teacher(
-            data,
-            plan,
-            artifacts=workplace.artifacts,
-            seed=request.seed,
-            device=workplace.train_device,
-            on_step=on_teacher_step,
-        )
+        # Workers that begin at once on one machine train one teacher, not one each.
+        with lock_file(workplace.artifacts.path / "teachers" / "lock"):
+            teacher = prepare_teacher(
+                data,
+                plan,
+                artifacts=workplace.artifacts,
+                seed=request.seed,
+                device=workplace.train_device,
+                on_step=on_teacher_step,
+            )
         evaluators = _make_evaluators(request, data, teacher, workplace)
         benches.append(_Bench(data=data, teacher=teacher, evaluators=evaluators))
     evaluators = _over_tasks(benches, store)
-    # The teachers differ by their heads alone. What a head costs is told for the widest.
-    arch, num_labels = benches[0].teacher.arch, max(task.num_labels for task in tasks)
-    space = make_space(request.space, arch)
-    timer = None
-    if device is not None:
-        timer = Timer(
-            store=store,
-            device=device,
-            num_threads=request.num_threads,
-            reference=squeezebert_rule(arch),
-            models=TimedModels(
-                workplace.artifacts.path / "models",
-                runtime=request.runtime,
-                sequence_length=request.sequence_length,
-                num_labels=num_labels,
-                with_weights=with_weights,
-            ),
-            seed=request.seed,
-            cold_baseline_ns=cold_baseline_ns,
-        )
     settings = SearchSettings(
         request=request,
         task=",".join(task.name for task in tasks),
         task_sha256=",".join(bench.data.content_sha256 for bench in benches),
-        num_labels=num_labels,
+        # The teachers differ by their heads alone. What a head costs is told for the widest.
+        num_labels=max(task.num_labels for task in tasks),
         teacher_id=",".join(bench.teacher.teacher_id for bench in benches),
-        teacher_architecture=arch.to_json(),
+        teacher_architecture=benches[0].teacher.arch.to_json(),
         score_settings_ids=tuple(evaluator.settings_id for evaluator in evaluators),
-        device=device.info if device else None,
-        settings=timer.settings if timer else None,
+        device=None,
+        settings=None,
         tasks=tuple(bench.settings for bench in benches) if request.tasks else (),
     )
-    check_space(space, settings)
-    return Search(
+    return Scoring(evaluators=evaluators, settings=settings)
+
+
+def space_of(settings: SearchSettings) -> Space:
+    """Return the space of a run.
+
+    Raises:
+        SearchSpaceError: If there is no space of its name.
+    """
+    return make_space(settings.request.space, Architecture.from_json(settings.teacher_architecture))
+
+
+def make_timer(
+    settings: SearchSettings,
+    *,
+    workplace: Workplace,
+    store: Store,
+    device: Device,
+    cold_baseline_ns: float | None,
+    with_weights: bool = False,
+) -> Timer:
+    """Return what times the candidates of a run on a device."""
+    request = settings.request
+    return Timer(
         store=store,
-        study=open_study(store, name, settings),
-        space=space,
-        settings=settings,
-        evaluators=evaluators,
-        timing=timer,
-        observer=observer,
-        timing_plan=timing_plan,
+        device=device,
+        num_threads=request.num_threads,
+        reference=reference_architecture(settings),
+        models=TimedModels(
+            workplace.artifacts.path / "models",
+            runtime=request.runtime,
+            sequence_length=request.sequence_length,
+            num_labels=settings.num_labels,
+            with_weights=with_weights,
+        ),
+        seed=request.seed,
+        cold_baseline_ns=cold_baseline_ns,
     )
 
 

@@ -17,13 +17,13 @@ Log = Callable[[str], None]
 
 
 @contextmanager
-def run_log(folder: Path) -> Iterator[Log]:
+def run_log(folder: Path, *, file_name: str = FILE_NAME) -> Iterator[Log]:
     """Append to the log of the run in ``folder`` while the block runs; how the block ends is its last line.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+    with (folder / file_name).open("a", encoding="utf-8") as file:
 
         def log(line: str) -> None:
             shown = hide_passwords(" ".join(line.split()))

@@ -35,6 +35,7 @@ from nas.cli.search import search
 from nas.cli.show import show
 from nas.cli.spaces import spaces
 from nas.cli.store_commands import store
+from nas.cli.worker import worker
 from nas.errors import NasError
 from nas.passwords import hide_passwords
 from reports.errors import ReportError
@@ -58,6 +59,7 @@ app = typer.Typer(
 for verb in (
     quickstart,
     search,
+    worker,
     report,
     show,
     pick,

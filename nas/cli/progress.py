@@ -36,7 +36,7 @@ class TerminalObserver:
     """
 
     def __init__(
-        self, progress: Progress, *, num_trials: int, log: Log, known: Mapping[int, Mapping[Objective, float]]
+        self, progress: Progress, *, num_trials: int | None, log: Log, known: Mapping[int, Mapping[Objective, float]]
     ) -> None:
         self._progress = progress
         self._log = log
