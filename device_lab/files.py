@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -22,14 +24,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OSError: If the folder cannot be written, or the disk is full; ``path`` is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    with _room_for(path):
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     temporary = Path(name)
     try:
         # mkstemp lets only this user read; a file of ours is as readable as any other of this user's.
         os.fchmod(descriptor, 0o666 & ~_umask())
         os.close(descriptor)
-        yield temporary
-        temporary.replace(path)
+        with _room_for(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -92,6 +96,18 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    """Name the file for which there is no room: the system's own error does not, once a file is open."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        reason = f"{path}: no room for it ({error.strerror}); free disk space, then give the same command again"
+        raise OSError(reason) from error
 
 
 def _umask() -> int:

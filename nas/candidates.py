@@ -70,8 +70,8 @@ class Candidates:
 
         Raises:
             SettingsError: If it does not fit into the teacher.
-            ArtifactError: If the teacher's kept statistics are damaged.
-            OSError: If they cannot be written.
+            ArtifactError: If the teacher's kept statistics are not of this release.
+            OSError: If they cannot be read or written.
         """
         state, logits = self._projector.project_and_run(arch)
         if self._is_dev_packed:
@@ -112,11 +112,14 @@ class Candidates:
 
     @cached_property
     def _planner(self) -> ChannelPlanner:
-        path = self._artifacts.statistics_file(
+        statistics_id = (
             f"{self.teacher.teacher_id}-{self.data.content_sha256[:12]}-{CALIBRATION_TOKENS}-{self._seed}"
             f"-{PROJECTION_VERSION}"
         )
-        return ChannelPlanner(self.teacher, load_or_collect(path, self.teacher, self._calibration, device=self._device))
+        statistics = load_or_collect(
+            self._artifacts, statistics_id, self.teacher, self._calibration, device=self._device
+        )
+        return ChannelPlanner(self.teacher, statistics)
 
     @cached_property
     def _trace(self) -> TeacherTrace:

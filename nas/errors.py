@@ -11,6 +11,7 @@ NasError
 │   └── LostProcessError    another process of the same training is gone
 ├── AgreementError          a written model that answers otherwise than the network it is
 ├── ArtifactError           weights that are missing or damaged
+│   └── DamagedArtifactError  not what was written; it was moved aside
 ├── ModelFileError          a model file that cannot be timed
 ├── UnknownEvaluatorError   no accuracy evaluator of that name
 ├── StoreError              the store cannot be opened, read or written
@@ -92,6 +93,10 @@ class AgreementError(NasError):
 
 class ArtifactError(NasError):
     """Weights are missing or damaged."""
+
+
+class DamagedArtifactError(ArtifactError):
+    """An artifact is not what was written, wherever it was looked for; it was moved aside."""
 
 
 class ModelFileError(NasError):

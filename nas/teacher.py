@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from device_lab.files import write_atomically
-from nas.artifacts import ArtifactFolder, pack, unpack
+from nas.artifacts import TEACHERS, ArtifactFolder, Opened, pack, seal, unseal
 from nas.errors import ArtifactError, SettingsError
 from nas.losses import predictions_from_logits, supervised_loss
 from nas.metrics import compute_metric
@@ -34,6 +33,7 @@ from search_spaces.bert import Bert, build
 # Part of every teacher_id: raise it when a change to the training makes other weights of the same settings.
 TRAINING_VERSION = 1
 CHECKPOINT_EVERY_STEPS = 200
+CHECKPOINT_SUFFIX = ".checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,9 +87,9 @@ def prepare_teacher(
             sequence length, or another tokenizer than the task was read with;
             if the processes are more than a batch's examples, or differ in what they read.
         TeacherError: If it shall not be trained, and its head is not the task's.
-        ArtifactError: If the kept file is damaged.
+        ArtifactError: If the kept one is not of this release.
         TrainingError: If the loss is not finite, or memory does not suffice.
-        OSError: If the folder cannot be written.
+        OSError: If what is kept cannot be read, or what was trained cannot be kept.
     """
     if data.sequence_length > plan.arch.max_position_embeddings:
         raise SettingsError(
@@ -102,23 +102,27 @@ def prepare_teacher(
     teacher_id = _teacher_id(data, plan, seed=seed)
     processes.require_same(teacher_id, what=f"the teacher of task {data.task.name!r}")
     path = artifacts.teacher_file(teacher_id)
-    kept = processes.read(path)
-    if kept is not None:
-        return _unpack(kept, teacher_id=teacher_id, source=path)
-    teacher = _train(
-        data,
-        plan,
-        teacher_id=teacher_id,
-        artifacts=artifacts,
-        seed=seed,
-        device=device,
-        processes=processes,
-        on_step=on_step,
-    )
     if processes.is_first:
-        write_atomically(path, _pack(teacher))
-        _checkpoint_path(path).unlink(missing_ok=True)
-    return teacher
+        # Brings it here from where it is shared, and puts aside what is damaged.
+        artifacts.find(TEACHERS, teacher_id)
+    kept = processes.read(path)
+    if kept is None:
+        teacher = _train(
+            data,
+            plan,
+            teacher_id=teacher_id,
+            artifacts=artifacts,
+            seed=seed,
+            device=device,
+            processes=processes,
+            on_step=on_step,
+        )
+        if processes.is_first:
+            artifacts.keep(TEACHERS, teacher_id, teacher.state, description=_describe(teacher))
+            _checkpoint_path(artifacts, teacher_id).unlink(missing_ok=True)
+        # Another machine may have kept one a moment before: then all go on with that.
+        kept = processes.read(path) or seal(teacher.state, description=_describe(teacher))
+    return _teacher_from(unseal(kept), teacher_id=teacher_id, source=path)
 
 
 def _train(
@@ -141,9 +145,7 @@ def _train(
         recipe=plan.recipe,
         seed=seed,
         device=device,
-        checkpointing=Checkpointing(
-            path=_checkpoint_path(artifacts.teacher_file(teacher_id)), every_steps=CHECKPOINT_EVERY_STEPS
-        ),
+        checkpointing=Checkpointing(path=_checkpoint_path(artifacts, teacher_id), every_steps=CHECKPOINT_EVERY_STEPS),
         processes=processes,
         on_step=on_step,
     )
@@ -189,7 +191,7 @@ def _teacher_id(data: TokenizedTask, plan: TeacherPlan, *, seed: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _pack(teacher: Teacher) -> bytes:
+def _describe(teacher: Teacher) -> str:
     description = {
         "origin": teacher.origin,
         "arch": teacher.arch.to_json(),
@@ -198,23 +200,28 @@ def _pack(teacher: Teacher) -> bytes:
         "dev_metrics": teacher.dev_metrics,
         "tokenizer": None if teacher.tokenizer.is_standard else teacher.tokenizer.document,
     }
-    return pack(teacher.state, description=json.dumps(description))
+    return json.dumps(description)
 
 
 def read_teacher(artifacts: ArtifactFolder, teacher_id: str) -> Teacher:
     """Read a teacher that was trained before.
 
     Raises:
-        ArtifactError: If it is not there, or the file is damaged.
+        ArtifactError: If it is not there, or not one of this release.
+        OSError: If it cannot be read.
     """
     path = artifacts.teacher_file(teacher_id)
-    if not path.exists():
-        raise ArtifactError(f"{path}: no such teacher; run the search that trained it again")
-    return _unpack(path.read_bytes(), teacher_id=teacher_id, source=path)
+    kept = artifacts.find(TEACHERS, teacher_id)
+    if kept is None:
+        raise ArtifactError(
+            f"{path}: no such teacher; give --artifacts if it is shared elsewhere, or run the search that trained it "
+            "again"
+        )
+    return _teacher_from(kept, teacher_id=teacher_id, source=path)
 
 
-def _unpack(content: bytes, *, teacher_id: str, source: Path) -> Teacher:
-    tensors, text = unpack(content, source=source)
+def _teacher_from(kept: Opened, *, teacher_id: str, source: Path) -> Teacher:
+    tensors, text = kept
     try:
         description = json.loads(text)
         document = description.get("tokenizer")
@@ -232,5 +239,5 @@ def _unpack(content: bytes, *, teacher_id: str, source: Path) -> Teacher:
         raise ArtifactError(f"{source}: not a teacher of this release ({error}); delete the file") from error
 
 
-def _checkpoint_path(teacher_file: Path) -> Path:
-    return teacher_file.with_suffix(".checkpoint")
+def _checkpoint_path(artifacts: ArtifactFolder, teacher_id: str) -> Path:
+    return artifacts.teacher_file(teacher_id).with_suffix(CHECKPOINT_SUFFIX)

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
-from device_lab.files import write_atomically
-from nas.artifacts import pack, unpack
+from nas.artifacts import STATISTICS, ArtifactFolder
 from nas.errors import ArtifactError, TrainingError
 from nas.moments import Moments, moments_of
 from nas.packed import PackedSplits, attend, grouped_linear, pack_splits
@@ -172,28 +170,33 @@ def collect_statistics(teacher: Teacher, split: EncodedSplit, *, device: str) ->
     return total
 
 
-def load_or_collect(path: Path, teacher: Teacher, split: EncodedSplit, *, device: str) -> TeacherStatistics:
-    """Return the statistics kept at ``path``, collecting and keeping them first if there are none.
+def load_or_collect(
+    artifacts: ArtifactFolder, statistics_id: str, teacher: Teacher, split: EncodedSplit, *, device: str
+) -> TeacherStatistics:
+    """Return the statistics kept under ``statistics_id``, collecting and keeping them first if there are none.
 
     Raises:
-        ArtifactError: If the file is damaged.
+        ArtifactError: If those that are kept are not of this release.
         TrainingError: If a state of the teacher is not finite.
-        OSError: If the file cannot be written.
+        OSError: If they cannot be read or written.
     """
-    if not path.exists():
+    kept = artifacts.find(STATISTICS, statistics_id)
+    if kept is None:
         # In float32 on disk: the sums were exact, and the ridge is far above what rounding them once does.
-        tensors = {
+        collected = {
             f"{layer}.{name}.{part}": tensor.float().cpu()
             for (layer, name), moments in collect_statistics(teacher, split, device=device).items()
             for part, tensor in (("mean", moments.mean), ("scatter", moments.scatter))
         }
-        num_tokens = int(split.lengths.sum())
-        write_atomically(path, pack(tensors, description=f"{teacher.teacher_id} {num_tokens}"))
-    tensors, description = unpack(path.read_bytes(), source=path)
+        description = f"{teacher.teacher_id} {int(split.lengths.sum())}"
+        kept = artifacts.keep(STATISTICS, statistics_id, collected, description=description)
+    tensors, description = kept
     try:
         return _moments_from(tensors, int(description.split()[1]), teacher.arch, device=device)
     except (KeyError, IndexError, ValueError) as error:
-        raise ArtifactError(f"{path}: not the statistics of a teacher of this release; delete the file") from error
+        raise ArtifactError(
+            f"{statistics_id}.safetensors: not the statistics of a teacher of this release; delete the file"
+        ) from error
 
 
 def _moments_from(

@@ -19,7 +19,6 @@ from nas.candidates import Candidates
 from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
 from nas.cli.lanes import StopSignal
 from nas.cli.places import ALL, DeviceChoice, announce, chosen_devices
-from nas.cli.stores import ARTIFACTS_FOLDER
 from nas.errors import SettingsError
 from nas.multi_task import MultiTaskEvaluator
 from nas.observer import Observer
@@ -102,13 +101,8 @@ def find_precision(name: str) -> Precision:
 class Workplace:
     """Where a search keeps things, and what it trains on. ``device`` is ``cpu`` or ``cuda``."""
 
-    runs_folder: Path
+    artifacts: ArtifactFolder
     train_device: str
-
-    @property
-    def artifacts(self) -> ArtifactFolder:
-        """Folder of teachers, weights and model files, shared by all runs."""
-        return ArtifactFolder(self.runs_folder / ARTIFACTS_FOLDER)
 
 
 def _check_train_device(device: str) -> None:

@@ -39,6 +39,7 @@ OPTIONAL_PACKAGES = {
     "executorch": ("the ExecuTorch runtime", "pip install 'pocketbert[executorch]'"),
     "litert-torch": ("the LiteRT runtime", "pip install 'pocketbert[litert]'"),
     "psycopg": ("stores in PostgreSQL", "pip install 'pocketbert[postgresql]'"),
+    "s3fs": ("artifacts in S3", "pip install 'pocketbert[s3]'"),
 }
 MIN_FREE_BYTES = 2 * 10**9
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas.cli.console import print_json, stdout
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunName, RunsFolder, Storage
+from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, AsJson, RunName, RunsFolder, Storage
 
 if TYPE_CHECKING:
     from nas.artifacts import ArtifactFolder
@@ -28,6 +28,7 @@ def export(
     to: Annotated[Path, typer.Option(help="folder to make")],
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
+    artifacts: Artifacts = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a trial's trained network as a folder: safetensors, ONNX, configuration, tokenizer.
@@ -39,9 +40,8 @@ def export(
     Example: nas export first 2 --to my-model
     """
     from device_lab.files import atomic_folder, require_absent, sha256_of
-    from nas.artifacts import ArtifactFolder
     from nas.cli.progress import show_progress
-    from nas.cli.stores import ARTIFACTS_FOLDER, find_trial, open_existing_store
+    from nas.cli.stores import find_trial, open_artifacts, open_existing_store
     from nas.export import export_onnx
     from nas.onnx_agreement import check_onnx
     from nas.saved_model import save
@@ -51,11 +51,11 @@ def export(
         loaded, settings = _load(run, store)
         chosen = find_trial(loaded, trial)
         found = _scores(chosen, loaded, settings, store)
-    artifacts = ArtifactFolder(runs_folder / ARTIFACTS_FOLDER)
+    kept = open_artifacts(runs_folder=runs_folder, shared=artifacts)
     models = []
     for task, score, weights_sha256 in found:
-        data = _data(task, loaded, settings, artifacts)
-        model = _model(chosen, score, data, artifacts, weights_sha256=weights_sha256)
+        data = _data(task, loaded, settings, kept)
+        model = _model(chosen, score, data, kept, weights_sha256=weights_sha256)
         models.append((to if len(found) == 1 else to / task.name, model, data, score))
     with atomic_folder(to) as temporary, show_progress() as progress:
         bar = progress.add_task("checking", total=sum(len(data.dev) for _, _, data, _ in models))

@@ -22,6 +22,10 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
 RunName = Annotated[str, typer.Argument(help="name of the run", autocompletion=complete_run)]
 RunsFolder = Annotated[Path, typer.Option(help="folder that holds the runs")]
 Storage = Annotated[str | None, typer.Option(help="SQLAlchemy URL of a shared store instead of the run's own file")]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(help="folder or s3://BUCKET/PREFIX where several machines share teachers and weights"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 Runtime = Annotated[str, typer.Option(help="what executes the models: onnxruntime, executorch or litert")]

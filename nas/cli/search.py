@@ -13,7 +13,7 @@ import typer
 
 from nas.cli.console import stderr
 from nas.cli.defaults import from_file
-from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, Runner, RunsFolder, Storage, complete_run
+from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, AsJson, Runner, RunsFolder, Storage, complete_run
 
 if TYPE_CHECKING:
     from nas.records import LatencyMode, Objective, Run
@@ -95,6 +95,7 @@ def search(
     unqualified: Annotated[bool, typer.Option("--unqualified", help="time on a phone that has no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
+    artifacts: Artifacts = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the space for networks on the accuracy-latency front, or go on with a run.
@@ -135,6 +136,7 @@ def search(
     place = Place(
         runs_folder=runs_folder,
         storage=storage,
+        artifacts=artifacts,
         train_device=train_device,
         unqualified=unqualified,
         runner=runner,
@@ -158,6 +160,7 @@ class Place:
     runs_folder: Path
     storage: str | None
     train_device: str
+    artifacts: str | None = None
     unqualified: bool = False
     runner: Path | None = None
     batch_budget_s: float | None = None
@@ -191,12 +194,13 @@ def run_search(
     from nas.cli.certificates import Shelf
     from nas.cli.log import run_log
     from nas.cli.progress import TerminalObserver, show_progress
-    from nas.cli.stores import check_run_name, open_store
+    from nas.cli.stores import check_run_name, open_artifacts, open_store
     from nas.records import Objective
     from nas.runs import hold_run, load_run
     from nas.timing import TimingPlan
 
     check_run_name(run)
+    artifacts = open_artifacts(runs_folder=place.runs_folder, shared=place.artifacts)
     try:
         with ExitStack() as stack:
             stack.enter_context(hold_run(place.runs_folder / run))
@@ -218,7 +222,7 @@ def run_search(
             prepared = prepare_search(
                 run,
                 request,
-                workplace=Workplace(runs_folder=place.runs_folder, train_device=place.train_device),
+                workplace=Workplace(artifacts=artifacts, train_device=place.train_device),
                 store=store,
                 device=device,
                 cold_baseline_ns=cold_baseline_ns,

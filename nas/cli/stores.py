@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 
@@ -15,6 +16,9 @@ from nas.runs import load_run
 from nas.store import Store, sqlite_url
 from nas.store_place import warn_of_place
 from nas.store_url import parse_store_url
+
+if TYPE_CHECKING:
+    from nas.artifacts import ArtifactFolder
 
 # Our own progress says what Optuna would log, in terms of architectures.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -48,6 +52,25 @@ def open_existing_store(name: str, *, runs_folder: Path, storage: str | None) ->
         raise StoreError(f"no run {name!r} in folder {runs_folder} (runs: {', '.join(found) or 'none'})")
     with open_store(name, runs_folder=runs_folder, storage=storage) as store:
         yield store
+
+
+def open_artifacts(*, runs_folder: Path, shared: str | None) -> ArtifactFolder:
+    """Return the folder of teachers, weights and model files of all runs, and with it the place it is shared at.
+
+    Raises:
+        ArtifactError: If ``shared`` is no such place.
+        MissingExtraError: If the driver for it is not installed.
+        OSError: If it cannot be used.
+    """
+    # It brings torch along.
+    from nas.artifact_stores import FolderStore, open_artifact_store
+    from nas.artifacts import ArtifactFolder
+
+    folder = runs_folder / ARTIFACTS_FOLDER
+    store = None if shared is None else open_artifact_store(shared)
+    if isinstance(store, FolderStore) and store.path.resolve() == folder.resolve():
+        store = None
+    return ArtifactFolder(folder, shared=store)
 
 
 def load_runs(names: Sequence[str], *, runs_folder: Path, storage: str | None) -> list[Run]:

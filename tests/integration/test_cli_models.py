@@ -149,7 +149,7 @@ def test_damaged_weights_are_named_and_not_exported(
 
     for path, content in weights.items():
         path.write_bytes(content)
-    assert "not that of its name; delete the file" in error
+    assert "not that of its name; moved to quarantine/weights/" in error
     assert list(tmp_path.iterdir()) == []
 
 

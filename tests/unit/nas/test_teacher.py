@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from nas.artifacts import ArtifactFolder
-from nas.errors import ArtifactError, MissingExtraError, SettingsError, TeacherError, TokenizerError
+from nas.errors import ArtifactError, MissingExtraError, SettingsError, StoreWarning, TeacherError, TokenizerError
 from nas.tasks import Task
 from nas.teacher import Teacher, prepare_teacher, read_teacher
 from nas.teacher_plans import (
@@ -108,14 +108,21 @@ def test_a_regression_teacher_starts_from_the_mean_label(tmp_path: Path) -> None
 
 
 @pytest.mark.torch
-def test_a_damaged_teacher_is_named(data: TokenizedTask, tmp_path: Path) -> None:
+def test_a_damaged_teacher_is_told_and_trained_again(data: TokenizedTask, tmp_path: Path) -> None:
     artifacts = ArtifactFolder(tmp_path)
     plan = small_plan(TINY, num_steps=1)
     teacher = prepare_teacher(data, plan, artifacts=artifacts, seed=0, device="cpu")
     artifacts.teacher_file(teacher.teacher_id).write_bytes(b"half a file")
 
-    with pytest.raises(ArtifactError, match=rf"{teacher.teacher_id}\.safetensors: not a safetensors file"):
-        prepare_teacher(data, plan, artifacts=artifacts, seed=0, device="cpu")
+    with pytest.warns(StoreWarning, match=rf"{teacher.teacher_id}\.safetensors: not a safetensors file .* moved"):
+        again = prepare_teacher(data, plan, artifacts=artifacts, seed=0, device="cpu")
+
+    assert all(torch.equal(again.state[name], tensor) for name, tensor in teacher.state.items())
+
+
+def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"abc\.safetensors: no such teacher; give --artifacts if .*, or run the"):
+        read_teacher(ArtifactFolder(tmp_path), "abc")
 
 
 def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
