@@ -95,8 +95,8 @@ class ArtifactStore(Protocol):
         """
         ...
 
-    def entries(self) -> list[Entry]:
-        """Return all artifacts, sorted by id.
+    def entries(self, folder: str = "") -> list[Entry]:
+        """Return all artifacts, or those whose id begins with a folder, sorted by id.
 
         Raises:
             OSError: If they cannot be listed.
@@ -148,9 +148,9 @@ class FolderStore:
             modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
         )
 
-    def entries(self) -> list[Entry]:
+    def entries(self, folder: str = "") -> list[Entry]:
         """See `ArtifactStore`."""
-        files = (path for path in sorted(self.path.rglob("*")) if path.is_file())
+        files = (path for path in sorted((self.path / folder).rglob("*")) if path.is_file())
         found = (self.find(path.relative_to(self.path).as_posix()) for path in files)
         return [entry for entry in found if entry is not None]
 
@@ -214,10 +214,10 @@ class BucketStore:
             return None
         return None if found["type"] != "file" else self._entry(found)
 
-    def entries(self) -> list[Entry]:
+    def entries(self, folder: str = "") -> list[Entry]:
         """See `ArtifactStore`."""
         try:
-            found = self._call(self._files.find, self._root, detail=True)
+            found = self._call(self._files.find, self._path(folder).rstrip("/"), detail=True)
         except ArtifactNotFound:
             return []
         return sorted((self._entry(each) for each in found.values()), key=lambda entry: entry.artifact_id)

@@ -24,6 +24,8 @@ from nas.errors import ArtifactError, DamagedArtifactError, StoreWarning
 
 WEIGHTS, TEACHERS, STATISTICS = "weights", "teachers", "statistics"
 QUARANTINE = "quarantine"
+USERS = "stores"
+SUFFIX, CHECKPOINT_SUFFIX = ".safetensors", ".checkpoint"
 # The hash of a file with zeros in the hash's own place, at the beginning of its description.
 _SEAL = re.compile(rb'"sha256:([0-9a-f]{64}) ')
 # What is left of a hash with one wrong character. Descriptions of older releases begin otherwise.
@@ -72,7 +74,7 @@ class ArtifactFolder:
         content = pack(tensors, description=description)
         sha256 = hashlib.sha256(content).hexdigest()
         # Where they are known already, too: it makes them young again, and nobody removes what is young.
-        for store in self._stores:
+        for store in self.stores:
             store.write(_weights_id(sha256), BytesIO(content))
         return sha256
 
@@ -92,7 +94,7 @@ class ArtifactFolder:
 
         found = self._find(_weights_id(sha256), check)
         if found is None:
-            places = " or ".join(store.place for store in self._stores)
+            places = " or ".join(store.place for store in self.stores)
             raise ArtifactError(
                 f"{sha256}.safetensors: no such weights in {places}; give --artifacts if they are shared elsewhere, "
                 "or score their architecture again in another run"
@@ -114,7 +116,7 @@ class ArtifactFolder:
             OSError: If it cannot be written, here or where it is shared.
         """
         known = artifact_id(kind, name)
-        last = self._stores[-1]
+        last = self.stores[-1]
         if last.find(known) is None:
             last.write(known, BytesIO(seal(tensors, description=description)))
         if self.shared is not None:
@@ -144,8 +146,28 @@ class ArtifactFolder:
         return found
 
     @property
-    def _stores(self) -> tuple[ArtifactStore, ...]:
+    def stores(self) -> tuple[ArtifactStore, ...]:
+        """Where artifacts are kept: the folder, and the place it is shared at."""
         return (self._cache,) if self.shared is None else (self._cache, self.shared)
+
+    def add_user(self, identity: str) -> None:
+        """Note that a store refers to what is kept here: nothing is removed unless that store was read.
+
+        Raises:
+            OSError: If it cannot be written, here or where it is shared.
+        """
+        for store in self.stores:
+            store.write(user_id(identity), BytesIO(identity.encode()))
+
+    def users(self) -> list[str]:
+        """Return the stores that refer to what is kept here, as `add_user` was told them.
+
+        Raises:
+            OSError: If they cannot be read.
+        """
+        marks = ((store, each.artifact_id) for store in self.stores for each in store.entries(USERS))
+        found = {read(store, mark) for store, mark in marks}
+        return sorted(content.decode() for content in found if content)
 
     def _find(self, known: str, check: Callable[[bytes], Opened]) -> Opened | None:
         """Return what is here or where it is shared; ``check`` raises where it is damaged.
@@ -199,7 +221,12 @@ class ArtifactFolder:
 
 def artifact_id(kind: str, name: str) -> str:
     """Return what an artifact is called in every store."""
-    return f"{kind}/{name}.safetensors"
+    return f"{kind}/{name}{SUFFIX}"
+
+
+def user_id(identity: str) -> str:
+    """Return what the mark of a store is called in every store of artifacts."""
+    return f"{USERS}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}.txt"
 
 
 def pack(tensors: Mapping[str, Tensor], *, description: str) -> bytes:

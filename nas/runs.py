@@ -209,6 +209,17 @@ def find_settings(store: Store, name: str) -> SearchSettings | None:
         return read_settings(optuna.load_study(storage=store.optuna_storage, study_name=name))
 
 
+def all_settings(store: Store) -> list[SearchSettings]:
+    """Return the settings of all runs in a store; studies that are not ours are left out.
+
+    Raises:
+        StoreError: If the store cannot be read, or another release wrote a run.
+    """
+    with store.errors():
+        studies = [optuna.load_study(storage=store.optuna_storage, study_name=name) for name in store.run_names()]
+        return [read_settings(study) for study in studies if _SETTINGS_KEY in study.user_attrs]
+
+
 def load_run(store: Store, name: str) -> Run:
     """Read a run with all its trials, scores and measurements.
 
@@ -343,6 +354,22 @@ def hold_run(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether a process holds the run in ``folder``.
+
+    Raises:
+        OSError: If that cannot be told.
+    """
+    try:
+        with (folder / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _show(value: object) -> str:

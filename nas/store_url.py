@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,6 +12,8 @@ from nas.passwords import HIDDEN, SECRETS
 
 POSTGRESQL_DRIVER = "postgresql+psycopg"
 FORMS = "sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+_LOOPBACK = (None, "", "localhost", "127.0.0.1", "::1")
+_SQLITE_HERE = f"sqlite://{platform.node()}"
 _POSTGRESQL_NAMES = ("postgresql", "postgres", POSTGRESQL_DRIVER)
 
 
@@ -47,6 +50,20 @@ def show_url(url: sa.URL) -> str:
     """Return a URL without its passwords."""
     hidden = dict.fromkeys((key for key in url.query if key in SECRETS), HIDDEN)
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", HIDDEN)
+
+
+def store_identity(url: sa.URL) -> str:
+    """Return what a store is called on every machine that reaches it: its host and path, or database; no user."""
+    path = sqlite_path(url)
+    if path is not None:
+        return f"{_SQLITE_HERE}{path.resolve()}"
+    host = platform.node() if url.host in _LOOPBACK else url.host
+    return f"postgresql://{host}:{url.port or 5432}/{url.database}"
+
+
+def file_of_identity(identity: str) -> Path | None:
+    """Return the SQLite file of this machine that a store is, or ``None`` if it is none."""
+    return Path(identity.removeprefix(_SQLITE_HERE)) if identity.startswith(_SQLITE_HERE) else None
 
 
 def sqlite_path(url: sa.URL) -> Path | None:

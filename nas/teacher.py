@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nas.artifacts import TEACHERS, ArtifactFolder, Opened, pack, seal, unseal
+from nas.artifacts import CHECKPOINT_SUFFIX, TEACHERS, ArtifactFolder, Opened, pack, seal, unseal
 from nas.errors import ArtifactError, SettingsError
 from nas.losses import predictions_from_logits, supervised_loss
 from nas.metrics import compute_metric
@@ -33,7 +33,6 @@ from search_spaces.bert import Bert, build
 # Part of every teacher_id: raise it when a change to the training makes other weights of the same settings.
 TRAINING_VERSION = 1
 CHECKPOINT_EVERY_STEPS = 200
-CHECKPOINT_SUFFIX = ".checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

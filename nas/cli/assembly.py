@@ -34,6 +34,7 @@ from nas.runs import (
 from nas.samplers import check_sampler
 from nas.search import Search, check_space
 from nas.store import Store
+from nas.store_url import parse_store_url, store_identity
 from nas.teacher import Teacher, prepare_teacher
 from nas.teacher_plans import teacher_plan
 from nas.timed_models import TimedModels
@@ -184,6 +185,8 @@ def prepare_scoring(request: SearchRequest, *, workplace: Workplace, store: Stor
             f"teacher {request.teacher!r} is fine-tuned for one task already, and there are {len(tasks)} tasks; "
             "give --teacher-steps"
         )
+    # Before anything is trained: it is also where a place that cannot be written is found out.
+    workplace.artifacts.add_user(store_identity(parse_store_url(store.url)))
     benches = []
     for task in tasks:
         data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)

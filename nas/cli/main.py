@@ -21,6 +21,7 @@ from nas.cli.devices import devices
 from nas.cli.doctor import doctor
 from nas.cli.export import export
 from nas.cli.gate import gate
+from nas.cli.gc import gc
 from nas.cli.measure import measure
 from nas.cli.options import Verb
 from nas.cli.pick import pick
@@ -75,6 +76,7 @@ for verb in (
     spaces,
     devices,
     doctor,
+    gc,
 ):
     app.command(cls=Verb)(verb)
 app.add_typer(runner, name="runner")
