@@ -34,7 +34,7 @@ from nas.artifacts import (
 )
 from nas.claims import find_claims
 from nas.errors import StoreError
-from nas.holders import is_known_dead
+from nas.holders import is_known_dead, show_holder
 from nas.runs import all_settings, is_held, task_settings
 from nas.store import Store, sqlite_url
 from nas.store_url import file_of_identity, parse_store_url, store_identity
@@ -213,7 +213,7 @@ def _read_store(url: str, known: _Known) -> None:
                 known.statistics.add(f"{task.teacher_id}-{task.sha256[:12]}")
         known.live += sorted(
             {
-                state.holder
+                show_holder(state.holder)
                 for state in find_claims(store, "")
                 if state.holder is not None and state.left_s > 0 and not is_known_dead(state.holder)
             }

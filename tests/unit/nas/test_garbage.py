@@ -14,7 +14,7 @@ from nas.artifacts import ArtifactFolder
 from nas.claims import claim
 from nas.errors import StoreError
 from nas.garbage import Garbage, Kind, find_garbage, remove_garbage
-from nas.holders import new_holder
+from nas.holders import new_holder, show_holder
 from nas.runs import hold_run
 from nas.store import Store, sqlite_url
 from nas.store_url import parse_store_url, store_identity
@@ -116,7 +116,7 @@ def live(request: pytest.FixtureRequest, runs_folder: Path) -> Iterator[str]:
     holder = new_holder()
     claim(store, "trial/1/0", holder=holder, lease_s=60)
     claim(store, "trial/1/1", holder="elsewhere/1/0-0/0", lease_s=-1)
-    yield holder
+    yield show_holder(holder)
     store.close()
 
 
