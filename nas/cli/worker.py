@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.console import stderr
-from nas.cli.options import DEFAULT_RUNS_FOLDER, Runner, RunsFolder, Storage, complete_run
+from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, Runner, RunsFolder, Storage, complete_run
 
 if TYPE_CHECKING:
     from nas.cli.worker_parts import WorkerPlace
@@ -32,6 +32,7 @@ def worker(
     unqualified: Annotated[bool, typer.Option("--unqualified", help="time on a phone that has no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
+    artifacts: Artifacts = None,
 ) -> None:
     """Work on a run together with others, until it has the trials that `nas search --trials` asked for.
 
@@ -41,7 +42,7 @@ def worker(
 
     Example: nas worker --run first --role train --storage postgresql+psycopg://me@db/nas
     """
-    from nas.cli.stores import check_run_name
+    from nas.cli.stores import check_run_name, open_artifacts
     from nas.cli.worker_parts import WorkerPlace
 
     check_run_name(run)
@@ -49,6 +50,7 @@ def worker(
     place = WorkerPlace(
         runs_folder=runs_folder,
         storage=storage,
+        artifacts=open_artifacts(runs_folder=runs_folder, shared=artifacts),
         train_device=train_device,
         runner=runner,
         unqualified=unqualified,

@@ -14,6 +14,7 @@ from rich.progress import Progress
 from device_lab.device import Device
 from device_lab.protocol import Progress as MeasuringProgress
 from nas.accuracy import Evaluator, KnownScores
+from nas.artifacts import ArtifactFolder
 from nas.cli.assembly import (
     Workplace,
     find_cold_baseline_ns,
@@ -42,6 +43,7 @@ class WorkerPlace:
 
     runs_folder: Path
     storage: str | None
+    artifacts: ArtifactFolder
     train_device: str
     runner: Path | None
     unqualified: bool
@@ -50,7 +52,7 @@ class WorkerPlace:
     @property
     def workplace(self) -> Workplace:
         """The folder of artifacts, and what trains."""
-        return Workplace(runs_folder=self.runs_folder, train_device=self.train_device)
+        return Workplace(artifacts=self.artifacts, train_device=self.train_device)
 
 
 def read_run(store: Store, name: str) -> SearchSettings:
