@@ -105,8 +105,8 @@ def half_width(blocks: Sequence[Block]) -> float:
     return max(high - centre, centre - low)
 
 
-def ratio_interval(blocks: Sequence[Block]) -> Interval:
-    """Return the ratio of candidate to reference with its 95 % interval.
+def ratio_interval(blocks: Sequence[Block], *, level: float = LEVEL) -> Interval:
+    """Return the ratio of candidate to reference with its interval, 95 % unless told otherwise.
 
     A t interval over the kept blocks, widened by `INTERVAL_FACTOR`, on
     the log scale and exponentiated: below 1 means faster than the reference. Of
@@ -118,17 +118,17 @@ def ratio_interval(blocks: Sequence[Block]) -> Interval:
     kept = kept_blocks(blocks)
     if len(kept) < 2:
         raise TooFewBlocksError(num_kept=len(kept), num_blocks=len(blocks))
-    centre, low, high = _log_interval(blocks, kept)
-    return Interval(estimate=math.exp(centre), low=math.exp(low), high=math.exp(high), level=LEVEL)
+    centre, low, high = _log_interval(blocks, kept, level=level)
+    return Interval(estimate=math.exp(centre), low=math.exp(low), high=math.exp(high), level=level)
 
 
-def median_rank(count: int) -> int:
+def median_rank(count: int, *, level: float = LEVEL) -> int:
     """Return r so that the r-th smallest and the r-th largest of ``count`` values bound the 95 % of their median.
 
     Below six values not even the smallest and the largest do; the rank is 1 there.
     """
     rank = 1
-    while bdtr(rank, count, 0.5) <= (1 - LEVEL) / 2:
+    while bdtr(rank, count, 0.5) <= (1 - level) / 2:
         rank += 1
     return rank
 
@@ -244,16 +244,18 @@ def _are_too_few(num_kept: int, *, num_blocks: int) -> bool:
     return num_blocks - num_kept > MAX_DROPPED_SHARE * num_blocks
 
 
-def _log_interval(blocks: Sequence[Block], kept: Sequence[Block]) -> tuple[float, float, float]:
+def _log_interval(
+    blocks: Sequence[Block], kept: Sequence[Block], *, level: float = LEVEL
+) -> tuple[float, float, float]:
     """Return the log ratio of two or more kept blocks, and the bounds of its interval."""
     log_ratios = [block_log_ratio(block) for block in kept]
-    quantile = float(stdtrit(len(kept) - 1, (1 + LEVEL) / 2))
+    quantile = float(stdtrit(len(kept) - 1, (1 + level) / 2))
     centre = float(np.mean(log_ratios))
     half = INTERVAL_FACTOR * quantile * float(np.std(log_ratios, ddof=1)) / math.sqrt(len(kept))
     low, high = centre - half, centre + half
     if _are_too_few(len(kept), num_blocks=len(blocks)):
         everything = sorted(block_log_ratio(block) for block in blocks)
-        rank = median_rank(len(everything))
+        rank = median_rank(len(everything), level=level)
         low, high = min(low, everything[rank - 1]), max(high, everything[-rank])
     return centre, low, high
 

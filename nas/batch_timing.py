@@ -9,23 +9,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_lab.errors import DeviceLabError
-from device_lab.measurement import Backend, Measurement
-from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
+from device_lab.measurement import Backend
+from device_lab.worst import worst_ratio
 from nas.latency import PredictedLatency
-from nas.latency_guide import LatencyGuide
+from nas.latency_guide import Guide
 from nas.objectives import all_losses
 from nas.observer import Observer
 from nas.records import LatencyMode, Role, Score
 from nas.runs import SearchSettings
 from nas.timed_sessions import TimedSessions
+from nas.timing import Timed
 from nas.undecided import GAIN_OF_RESOLUTION, undecided
 from search_spaces.architecture import Architecture
 
 # Of a batch, once predictions are good: measuring more while the front still moves measures what it leaves behind.
 MAX_MEASURED_OF_BATCH = 1
 
-Outcomes = dict[str, Measurement | DeviceLabError]
+Outcomes = dict[str, Timed]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a candidate has no values. ``is_device_lost``: for the want of a device that may be back later."""
+
+    reason: str
+    is_device_lost: bool = False
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -61,7 +69,7 @@ class BatchTiming:
         sessions: TimedSessions,
         *,
         settings: SearchSettings,
-        guide: LatencyGuide | None,
+        guide: Guide | None,
         resolution: float,
         observer: Observer,
     ) -> None:
@@ -79,7 +87,7 @@ class BatchTiming:
         """Weigh later candidates against this one as well."""
         self._known.append(candidate)
 
-    def time(self, batch: Sequence[Candidate]) -> dict[str, str]:
+    def time(self, batch: Sequence[Candidate]) -> dict[str, Failure]:
         """Give each candidate of a batch its latency.
 
         Returns:
@@ -115,7 +123,7 @@ class BatchTiming:
             failures = self._take_in(chosen, outcomes.result() if isinstance(outcomes, Future) else outcomes)
             for candidate in chosen:
                 if candidate.arch.arch_id in failures:
-                    self._observer.failed(candidate.number, failures[candidate.arch.arch_id])
+                    self._observer.failed(candidate.number, failures[candidate.arch.arch_id].reason)
 
     def close(self) -> None:
         """End what is being measured at its next round; finished blocks are kept."""
@@ -123,21 +131,20 @@ class BatchTiming:
             self._sessions.stop()
             self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _take_in(self, batch: Sequence[Candidate], outcomes: Outcomes) -> dict[str, str]:
+    def _take_in(self, batch: Sequence[Candidate], outcomes: Outcomes) -> dict[str, Failure]:
         """Give candidates their measured latency, and let the guide learn; return why some have none."""
-        failures: dict[str, str] = {}
+        failures: dict[str, Failure] = {}
         for candidate in batch:
             arch_id = candidate.arch.arch_id
             outcome = outcomes[arch_id]
-            if not isinstance(outcome, Measurement):
-                failures[arch_id] = str(outcome)
-            elif len(kept_blocks(outcome.blocks)) < MIN_KEPT_BLOCKS:
-                failures[arch_id] = f"the measurement ended with {outcome.reason} after {len(outcome.blocks)} blocks"
+            if self._guide is not None:
+                for measurement in outcome.measurements:
+                    self._guide.learn(candidate.arch, measurement)
+            if outcome.failure is not None:
+                failures[arch_id] = Failure(reason=outcome.failure, is_device_lost=outcome.is_device_lost)
             else:
-                candidate.latency_ratio = ratio_interval(outcome.blocks).estimate
+                candidate.latency_ratio = worst_ratio([each.blocks for each in outcome.measurements]).estimate
                 candidate.is_measured = True
-                if self._guide is not None:
-                    self._guide.learn(candidate.arch, outcome)
         return failures
 
     def _worth_measuring(

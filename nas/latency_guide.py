@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Protocol
 
 from device_lab.measurement import Measurement
 from nas.errors import PredictionError
@@ -25,8 +26,42 @@ from search_spaces.space import Space
 NUM_DESIGN = 12
 
 
+class Guide(Protocol):
+    """Says which architectures of a run to measure next, and what the others take."""
+
+    def learn(self, arch: Architecture, measurement: Measurement) -> None:
+        """Take in a measurement; `refit` makes use of it."""
+        ...
+
+    def reread(self, measured: Mapping[Architecture, Sequence[Measurement]]) -> None:
+        """Take in what other processes measured; `refit` makes use of it."""
+        ...
+
+    def refit(self) -> None:
+        """Make use of what is measured by now; raise `PredictionError` if the run may not measure and lacks it."""
+        ...
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the design is measured, so that predictions may stand for measurements."""
+        ...
+
+    @property
+    def can_predict(self) -> bool:
+        """Whether `predict` has enough to go by."""
+        ...
+
+    def next_in_design(self, known: Sequence[Architecture]) -> Architecture | None:
+        """Return what to measure next beside ``known`` architectures, or ``None`` if that is enough."""
+        ...
+
+    def predict(self, archs: Sequence[Architecture]) -> list[PredictedLatency]:
+        """Predict ratios to the reference; raise `PredictionError` if too little is measured."""
+        ...
+
+
 class LatencyGuide:
-    """Predicts latencies of a run's architectures from what is measured so far.
+    """Predicts latencies of a run's architectures on one device from what is measured so far. See `Guide`.
 
     Args:
         mode: `LatencyMode.HYBRID` or `LatencyMode.PREDICTED`.

@@ -14,7 +14,8 @@ from nas.batch_timing import Candidate
 from nas.documents import to_document
 from nas.errors import SettingsError
 from nas.latency_design import draw_pool
-from nas.latency_guide import LatencyGuide
+from nas.latency_guide import Guide
+from nas.lost_devices import QUEUED_PARAMS_KEY, lost_with_a_device, tried_again
 from nas.objectives import cost_of
 from nas.observer import Observer
 from nas.records import Role
@@ -31,8 +32,6 @@ from search_spaces.space import Space
 MAX_REPEATS = 100
 # So many candidates in a row that miss a constraint mean that next to none keeps them.
 MAX_REJECTIONS = 400
-# Where Optuna keeps the parameters of a trial that waits in its queue.
-_QUEUED_PARAMS_KEY = "fixed_params"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -58,7 +57,7 @@ class Proposals:
         study: optuna.Study,
         space: Space,
         settings: SearchSettings,
-        guide: LatencyGuide | None,
+        guide: Guide | None,
         shared: SharedRun,
         observer: Observer,
     ) -> None:
@@ -82,6 +81,7 @@ class Proposals:
         self._first_trials: dict[Architecture, int] = {}
         self._rejected: set[Architecture] = set()
         self._states: dict[int, OptunaState] = {}
+        self._tried_again: set[int] = set()
 
     @property
     def num_known(self) -> int:
@@ -95,7 +95,12 @@ class Proposals:
 
     def refresh(self) -> None:
         """Read what other processes have done since."""
-        for trial in self._study.get_trials(deepcopy=False):
+        trials = self._study.get_trials(deepcopy=False)
+        self._tried_again = tried_again(trials)
+        self._first_trials = {
+            arch: number for arch, number in self._first_trials.items() if number not in self._tried_again
+        }
+        for trial in trials:
             if self._states.get(trial.number) != trial.state:
                 self._read(trial)
                 self._states[trial.number] = trial.state
@@ -107,7 +112,8 @@ class Proposals:
         if is_rejected(trial):
             self._rejected.add(arch)
         elif not is_interrupted(trial):
-            self._first_trials.setdefault(arch, trial.number)
+            if trial.number not in self._tried_again:
+                self._first_trials.setdefault(arch, trial.number)
         elif self._first_trials.get(arch) == trial.number:
             del self._first_trials[arch]
 
@@ -120,6 +126,14 @@ class Proposals:
                 if trial.number not in living | handed_over and self._shared.own_trial(trial.number):
                     self._give_up(trial.number)
 
+    def propose_unanswered(self) -> None:
+        """Propose again what failed for the want of a device: what was scored and measured of it is in the store."""
+        trials = self._study.get_trials(deepcopy=False)
+        done = tried_again(trials)
+        for trial in lost_with_a_device(trials):
+            if trial.number not in done and trial.params not in self._queued():
+                self._study.enqueue_trial(trial.params)
+
     def give_up_own(self) -> None:
         """Fail this process's running trials, and propose their architectures again."""
         for number in self._shared.own_trials:
@@ -131,7 +145,7 @@ class Proposals:
         # Whoever had it may have told it a moment ago.
         if trial.state == OptunaState.RUNNING:
             # What was taken from the queue has its parameters there until they are written.
-            params = trial.params or trial.system_attrs.get(_QUEUED_PARAMS_KEY, {})
+            params = trial.params or trial.system_attrs.get(QUEUED_PARAMS_KEY, {})
             # Proposed again before it is given up: a process that dies in between loses nothing.
             if len(params) == len(self._space.parameters) and params not in self._queued():
                 self._study.enqueue_trial(params)
@@ -143,7 +157,7 @@ class Proposals:
 
     def _queued(self) -> list[dict[str, object]]:
         waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,))
-        return [trial.system_attrs.get(_QUEUED_PARAMS_KEY, {}) for trial in waiting]
+        return [trial.system_attrs.get(QUEUED_PARAMS_KEY, {}) for trial in waiting]
 
     def take_over(self, max_count: int) -> list[Proposal]:
         """Make up to ``max_count`` trials this process's that others scored and left to be timed."""

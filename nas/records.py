@@ -81,6 +81,15 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLatency:
+    """What is known of an architecture on one of several devices; see `Trial` for the fields."""
+
+    device: DeviceInfo
+    measurements: tuple[Measurement, ...]
+    predicted: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One architecture a run proposed, with all that is known of it.
 
@@ -91,6 +100,11 @@ class Trial:
     ``measurements`` all have an interval, the narrowest last. ``predicted`` is
     the latency ratio of one that has none, with the interval a measurement would
     lie in, where the run predicts.
+
+    Of a run on several devices ``on_devices`` has what is known on each, in the
+    run's order; otherwise it is empty. ``measurements`` are then those of the
+    device where the ratio is greatest, once all have one, and ``predicted`` is
+    the greatest over them.
     """
 
     number: int
@@ -104,6 +118,7 @@ class Trial:
     failure: str | None
     duration_s: float | None
     predicted: Interval | None = None
+    on_devices: tuple[DeviceLatency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +160,7 @@ class Run:
     ``evaluator`` is the fidelity of the run's front: the highest that a
     candidate has reached. ``profiles`` are those taken on ``device`` under
     ``settings``, by ``arch_id``. ``constraints`` are what candidates had to keep.
+    ``devices`` is empty unless there are several; ``device`` is then their first.
     """
 
     name: str
@@ -162,6 +178,7 @@ class Run:
     trials: tuple[Trial, ...]
     profiles: Mapping[str, ModelProfile] = field(default_factory=dict)
     constraints: Constraints = field(default_factory=Constraints)
+    devices: tuple[DeviceInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

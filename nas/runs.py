@@ -16,16 +16,17 @@ from typing import Any
 import optuna
 from optuna.study import StudyDirection
 
-from device_lab.measurement import DeviceInfo, Measurement, RunSettings
+from device_lab.measurement import DeviceInfo, RunSettings
 from nas.constraints import Constraints
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
 from nas.errors import RunBusyError, SettingsError, StoreError
 from nas.profiles import find_profiles
 from nas.records import LatencyMode, Objective, Role, Run, Score, Trial, TrialState
-from nas.run_latencies import architectures_of, find_measured, usable, with_predictions
+from nas.run_latencies import architectures_of, find_measured
 from nas.store import Store
 from nas.tasks import Task, find_task_folder, load_task
+from nas.trial_latencies import with_latencies
 from nas.trial_notes import NOTE_KEY, is_interrupted, is_rejected, read_note
 from search_spaces.architecture import Architecture
 from search_spaces.reference import squeezebert_rule
@@ -92,6 +93,7 @@ class SearchSettings:
     ``device`` its measurements; each is empty or ``None`` where no objective needs it.
     ``tasks`` is empty unless there are several; then ``task``, ``task_sha256`` and ``teacher_id``
     are theirs with commas, and ``num_labels`` is that of the widest head.
+    ``devices`` is empty unless there are several; ``device`` is then their first.
     """
 
     request: SearchRequest
@@ -104,6 +106,7 @@ class SearchSettings:
     device: DeviceInfo | None
     settings: RunSettings | None
     tasks: tuple[TaskSettings, ...] = ()
+    devices: tuple[DeviceInfo, ...] = ()
 
 
 def open_study(store: Store, name: str, settings: SearchSettings) -> optuna.Study:
@@ -239,20 +242,27 @@ def load_run(store: Store, name: str) -> Run:
             if NOTE_KEY in trial.user_attrs and not is_interrupted(trial) and not is_rejected(trial)
         ]
         is_predicting = settings.request.latency is not LatencyMode.MEASURED
-        measured, profiles = {}, {}
+        measured_on, profiles = {}, {}
         if settings.device is not None and settings.settings is not None:
             own = {Architecture.from_json(read_note(trial).architecture) for trial in finished}
-            measured = find_measured(
-                store,
-                device_id=settings.device.device_id,
-                settings=settings.settings,
-                reference=reference_architecture(settings),
-                among=architectures_of(store) if is_predicting else own,
-            )
+            among = architectures_of(store) if is_predicting else own
+            measured_on = {
+                device: find_measured(
+                    store,
+                    device_id=device.device_id,
+                    settings=settings.settings,
+                    reference=reference_architecture(settings),
+                    among=among,
+                )
+                for device in settings.devices or (settings.device,)
+            }
             profiles = find_profiles(store, device_id=settings.device.device_id, settings=settings.settings)
-        unscored = tuple(_read_trial(trial, settings, measured) for trial in finished)
-        if is_predicting:
-            unscored = with_predictions(unscored, measured, reference=reference_architecture(settings))
+        unscored = with_latencies(
+            tuple(_read_trial(trial, settings) for trial in finished),
+            measured_on,
+            reference=reference_architecture(settings),
+            is_predicting=is_predicting,
+        )
         created = next((trial.datetime_start for trial in study.get_trials(deepcopy=False)), None)
     level = _front_level(by_fidelity, unscored)
     # Of an architecture that was promoted, the score of the front's fidelity; nobody has one above it.
@@ -276,6 +286,7 @@ def load_run(store: Store, name: str) -> Run:
         trials=trials,
         profiles=profiles,
         constraints=settings.request.constraints,
+        devices=settings.devices,
     )
 
 
@@ -301,11 +312,8 @@ def reference_architecture(settings: SearchSettings) -> Architecture:
     return squeezebert_rule(Architecture.from_json(settings.teacher_architecture))
 
 
-def _read_trial(
-    trial: optuna.trial.FrozenTrial,
-    settings: SearchSettings,
-    measured: Mapping[Architecture, tuple[Measurement, ...]],
-) -> Trial:
+def _read_trial(trial: optuna.trial.FrozenTrial, settings: SearchSettings) -> Trial:
+    """Return a trial without its score and its latency."""
     note = read_note(trial)
     arch = Architecture.from_json(note.architecture)
     return Trial(
@@ -315,7 +323,7 @@ def _read_trial(
         architecture=arch,
         cost=model_cost(arch, sequence_length=settings.request.sequence_length, num_labels=settings.num_labels),
         score=None,
-        measurements=usable(measured.get(arch, ())),
+        measurements=(),
         same_as=note.same_as,
         failure=note.failure,
         duration_s=trial.duration.total_seconds() if trial.duration else None,
@@ -373,5 +381,8 @@ def is_held(folder: Path) -> bool:
 
 
 def _show(value: object) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], DeviceInfo):
+        # All of them, as one may be all that differs, and with what a phone changes now and then.
+        return ", ".join(f"{device.device_id} ({device.os_version})" for device in value)
     text = json.dumps(to_document(value))
     return text if len(text) <= 80 else f"{text[:77]}..."

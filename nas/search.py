@@ -15,25 +15,22 @@ from contextlib import nullcontext
 import optuna
 from optuna.trial import TrialState as OptunaState
 
-from device_lab.measurement import Measurement
 from nas.accuracy import Evaluator, find_or_evaluate
-from nas.batch_timing import BatchTiming, Candidate
+from nas.batch_timing import BatchTiming, Candidate, Failure
 from nas.claims import Claim
+from nas.device_guides import find_measured_of_run, make_guide
 from nas.errors import NasError
 from nas.front_stages import FrontStages
-from nas.latency_guide import LatencyGuide
 from nas.objectives import cost_of, final_accuracy, latency_ratio, objective_values
 from nas.observer import Observer
 from nas.proposals import Proposal, Proposals
-from nas.records import LatencyMode, Objective, Trial, TrialState
-from nas.run_latencies import architectures_of, find_measured
+from nas.records import Objective, Trial, TrialState
 from nas.runs import SearchSettings, keep_goal, load_run, read_goal, reference_architecture
 from nas.shared_run import POLL_S, SharedRun, WorkRole, refuse_deadly
 from nas.store import Store
 from nas.timed_sessions import TimedSessions
 from nas.timing import Timing, TimingPlan
 from nas.trial_notes import TrialNote, write_note
-from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidArchitectureError
 from search_spaces.space import Space
 
@@ -81,7 +78,7 @@ class Search:
         self._sessions = (
             None if timing is None else TimedSessions(timing, plan=timing_plan, observer=observer, shared=self._shared)
         )
-        self._guide = self._make_guide()
+        self._guide = make_guide(store, settings, space)
         self._timing = (
             None
             if self._sessions is None
@@ -191,6 +188,7 @@ class Search:
         with self._shared.proposing():
             self._proposals.refresh()
             self._proposals.give_up_lost()
+            self._proposals.propose_unanswered()
             self._proposals.refresh()
         self._remember_others()
 
@@ -219,36 +217,12 @@ class Search:
                 self._store.optuna_storage.delete_study(self._study._study_id)
             raise
 
-    def _make_guide(self) -> LatencyGuide | None:
-        if self._settings.request.latency is LatencyMode.MEASURED or self._settings.device is None:
-            return None
-        return LatencyGuide(
-            mode=self._settings.request.latency,
-            reference=reference_architecture(self._settings),
-            sequence_length=self._settings.request.sequence_length,
-            measured=self._find_measured(),
-            space=self._space,
-            seed=self._settings.request.seed,
-        )
-
-    def _find_measured(self) -> dict[Architecture, tuple[Measurement, ...]]:
-        settings = self._settings
-        if settings.device is None or settings.settings is None:
-            return {}
-        return find_measured(
-            self._store,
-            device_id=settings.device.device_id,
-            settings=settings.settings,
-            reference=reference_architecture(settings),
-            among=architectures_of(self._store),
-        )
-
     def _work_on(self, batch: list[Proposal]) -> None:
         if self._evaluators:
             batch = [proposal for proposal in batch if self._score(proposal)]
-        failures: dict[str, str] = {}
+        failures: dict[str, Failure] = {}
         if batch and self._guide is not None and self._shared.has_company():
-            self._guide.reread(self._find_measured())
+            self._guide.reread(find_measured_of_run(self._store, self._settings))
             self._remember_others()
         if self._timing is not None:
             failures = self._time(batch)
@@ -273,17 +247,17 @@ class Search:
                 on_step=lambda step, num_steps: self._observer.trained(number, step, num_steps),
             )
         except NasError as error:
-            self._fail(proposal, str(error))
+            self._fail(proposal, Failure(reason=str(error)))
             return False
         finally:
             self._shared.end(held, is_done=True)
         return True
 
-    def _time(self, batch: Sequence[Proposal]) -> dict[str, str]:
+    def _time(self, batch: Sequence[Proposal]) -> dict[str, Failure]:
         """Give proposals their latency; return why some have none, by ``arch_id``."""
         if self._timing is None or not batch:
             return {}
-        failures: dict[str, str] = {}
+        failures: dict[str, Failure] = {}
         held = {proposal: self._shared.begin(f"time/{proposal.arch.arch_id}") for proposal in batch}
         try:
             # What a process died of once is timed by itself, so that it takes no other with it.
@@ -296,13 +270,13 @@ class Search:
                 self._shared.end(claim, is_done=True)
         return failures
 
-    def _time_group(self, group: list[Proposal], held: Mapping[Proposal, Claim | None]) -> dict[str, str]:
+    def _time_group(self, group: list[Proposal], held: Mapping[Proposal, Claim | None]) -> dict[str, Failure]:
         assert self._timing is not None
         try:
             for proposal in group:
                 refuse_deadly(held[proposal])
         except NasError as error:
-            return {proposal.arch.arch_id: str(error) for proposal in group}
+            return {proposal.arch.arch_id: Failure(reason=str(error)) for proposal in group}
         return self._timing.time([proposal.candidate for proposal in group])
 
     def _foretell(self, batch: Sequence[Proposal]) -> list[Proposal]:
@@ -346,12 +320,17 @@ class Search:
         is_predicted = candidate.latency_ratio is not None and not candidate.is_measured
         self._observer.finished(proposal.trial.number, values, is_predicted=is_predicted)
 
-    def _fail(self, proposal: Proposal, reason: str) -> None:
-        note = TrialNote(architecture=proposal.arch.to_json(), role=proposal.candidate.role, failure=reason)
+    def _fail(self, proposal: Proposal, failure: Failure) -> None:
+        note = TrialNote(
+            architecture=proposal.arch.to_json(),
+            role=proposal.candidate.role,
+            failure=failure.reason,
+            is_device_lost=failure.is_device_lost,
+        )
         write_note(proposal.trial, note)
         self._study.tell(proposal.trial, state=OptunaState.FAIL, skip_if_finished=True)
         self._shared.end_trial(proposal.trial.number)
-        self._observer.failed(proposal.trial.number, reason)
+        self._observer.failed(proposal.trial.number, failure.reason)
 
 
 def _candidate_of(trial: Trial) -> Candidate:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
-from device_lab.errors import DeviceLabError
-from device_lab.measurement import Measurement, Precision
+from device_lab.measurement import Precision
 from device_lab.protocol import Progress
 from nas.observer import Observer
 from nas.shared_run import SharedRun
-from nas.timing import Timing, TimingPlan
+from nas.timing import Timed, Timing, TimingPlan
 from search_spaces.architecture import Architecture
 
 # Less is not worth a session.
@@ -38,11 +38,11 @@ class TimedSessions:
         left_s = self._left_s
         return left_s is None or left_s >= MIN_SESSION_S
 
-    def measure_batch(self, archs: Sequence[Architecture]) -> dict[str, Measurement | DeviceLabError]:
+    def measure_batch(self, archs: Sequence[Architecture]) -> dict[str, Timed]:
         """Time a batch as precisely as a search needs, whatever is left of the total budget.
 
         Returns:
-            ``arch_id`` to its measurement, or to the error that ended it.
+            ``arch_id`` to what came of it.
         """
         return self._measure(archs, self._plan.search_precision, self._plan.batch_budget_s)
 
@@ -54,10 +54,11 @@ class TimedSessions:
         self._measure(archs, self._plan.front_precision, self._left_s)
         return True
 
-    def _measure(
-        self, archs: Sequence[Architecture], precision: Precision, budget_s: float | None
-    ) -> dict[str, Measurement | DeviceLabError]:
-        with self._shared.using(self._timing.device_id, on_wait=self._on_wait):
+    def _measure(self, archs: Sequence[Architecture], precision: Precision, budget_s: float | None) -> dict[str, Timed]:
+        with ExitStack() as stack:
+            # Everybody takes them in the same order, so that nobody waits for whoever waits for them.
+            for device_id in sorted(self._timing.device_ids):
+                stack.enter_context(self._shared.using(device_id, on_wait=self._on_wait))
             start_s = time.monotonic()
             try:
                 return self._timing.measure(

@@ -40,11 +40,26 @@ class TimingPlan:
     resolution: float = 0.02
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """What came of timing one architecture on every device of a run.
+
+    ``measurements`` are those that have an interval, in the order of the devices.
+    ``failure`` says why a device has none, by its name where there are several,
+    and is ``None`` if all have one. ``is_device_lost`` says that nothing but a lost
+    device is to blame, so that it is worth trying again.
+    """
+
+    measurements: tuple[Measurement, ...]
+    failure: str | None = None
+    is_device_lost: bool = False
+
+
 class Timing(Protocol):
-    """Measures architectures against the run's reference."""
+    """Measures architectures against the run's reference, on every device of the run."""
 
     @property
-    def device_id(self) -> str:
+    def device_ids(self) -> tuple[str, ...]:
         """What it measures on: nobody else may at the same time."""
         ...
 
@@ -55,8 +70,8 @@ class Timing(Protocol):
         precision: Precision,
         budget_s: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> dict[str, Measurement | DeviceLabError]:
-        """Return a measurement, or the error that ended it, by ``arch_id``; ``budget_s`` bounds the session."""
+    ) -> dict[str, Timed]:
+        """Return what came of each architecture, by ``arch_id``; ``budget_s`` bounds the session."""
         ...
 
 
@@ -97,11 +112,6 @@ class Timer:
         self._cold_baseline_ns = cold_baseline_ns
         self._clock = clock
         self._generator = np.random.default_rng(seed)
-
-    @property
-    def device_id(self) -> str:
-        """The device's. See `Timing.device_id`."""
-        return self.device.info.device_id
 
     def measure(
         self,

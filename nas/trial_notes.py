@@ -17,12 +17,16 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialNote:
-    """The architecture of a trial, and how it ended where it has no values of its own."""
+    """The architecture of a trial, and how it ended where it has no values of its own.
+
+    ``is_device_lost``: it failed for the want of a device that was lost, and may be back later.
+    """
 
     architecture: str
     role: Role
     same_as: int | None = None
     failure: str | None = None
+    is_device_lost: bool = False
 
 
 def write_note(trial: optuna.Trial, note: TrialNote) -> None:

@@ -33,7 +33,8 @@ class Analysis:
     ``hypervolume`` is a share of the box between the ideal and
     ``reference_losses`` (d,). ``probabilities`` of being on the front and
     ``milliseconds`` are by trial number; the latter have meaningful bounds for
-    the front and the references only.
+    the front and the references only; of a run on several devices, whose times
+    have no common unit, it is empty.
     """
 
     run: Run
@@ -146,7 +147,9 @@ def _choose_to_ship(
 
 
 def _milliseconds(gathered: Gathered, precise: set[int], generator: np.random.Generator) -> dict[int, Percentiles]:
-    milliseconds = {}
+    milliseconds: dict[int, Percentiles] = {}
+    if gathered.bench is not None and gathered.bench.devices:
+        return milliseconds
     for item in gathered.evidence:
         runs = _timed_runs(item, gathered)
         if runs:

@@ -162,13 +162,18 @@ def _why_times_differ(first: Bench | None, second: Bench | None) -> str:
         return "one of the runs has no times"
     if first.device.backend is not second.device.backend:
         return f"one was timed on {first.label}, the other on {second.label}"
-    if first.device.device_id != second.device.device_id:
-        return f"the devices are {first.device.device_id} and {second.device.device_id}"
+    ours, theirs = _devices(first), _devices(second)
+    if ours != theirs:
+        return f"the devices are {ours} and {theirs}"
     for name in ("runtime", "num_threads", "sequence_length", "batch_size"):
         ours, theirs = getattr(first.settings, name), getattr(second.settings, name)
         if ours != theirs:
             return f"{name} is {ours} and {theirs}"
     return "" if first.reference_sha256 == second.reference_sha256 else "the ratios are to different references"
+
+
+def _devices(bench: Bench) -> str:
+    return " with ".join(device.device_id for device in bench.devices or (bench.device,))
 
 
 def _what_else_differs(first: Bench, second: Bench) -> list[str]:

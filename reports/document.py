@@ -75,7 +75,8 @@ def to_json(analysis: Analysis) -> str:
 
 def shown_measurements(item: Evidence) -> tuple[Measurement, ...]:
     """Return the measurements of a trial a report may show: all but those on an emulated processor."""
-    return tuple(m for m in item.trial.measurements if m.device.backend is not Backend.QEMU)
+    everywhere = [m for each in item.trial.on_devices for m in each.measurements] or item.trial.measurements
+    return tuple(m for m in everywhere if m.device.backend is not Backend.QEMU)
 
 
 def processes(analysis: Analysis) -> dict[str, ProcessRun]:
@@ -95,6 +96,7 @@ def _bench(bench: Bench) -> dict[str, object]:
         "device": _flat(bench.device),
         "settings": _flat(bench.settings),
         "reference_sha256": bench.reference_sha256,
+        "devices": [_flat(device) for device in bench.devices],
     }
 
 
@@ -110,6 +112,7 @@ def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
         "cost": _flat(trial.cost),
         "accuracy": _interval(item.accuracy),
         "ratio": _interval(item.ratio),
+        "ratios_on_devices": {each.device.device_id: _interval(each.ratio) for each in item.on_devices},
         # Bounds are drawn for the front and the references only; elsewhere they would be noise.
         "estimates_ms": {name: interval.estimate for name, interval in _flat(percentiles).items()}
         if percentiles

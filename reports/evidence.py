@@ -8,12 +8,13 @@ an axis, so each trial is either comparable or carries the reason why not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from device_lab.measurement import Backend, Block, DeviceInfo, Interval, Measurement, RunSettings
 from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
-from nas.records import Objective, Role, Run, Trial, TrialState
+from device_lab.worst import worst_ratio
+from nas.records import DeviceLatency, Objective, Role, Run, Trial, TrialState
 from search_spaces.architecture import Architecture
 
 BACKEND_LABELS = {
@@ -22,21 +23,52 @@ BACKEND_LABELS = {
     Backend.VIRTUAL_PHONE: "virtual phone, not a phone",
     Backend.SIMULATED: "simulated, not measured",
 }
+SEVERAL_LABELS = {
+    Backend.DEVICE: "phones",
+    Backend.HOST: "machines",
+    Backend.VIRTUAL_PHONE: "virtual phones, not phones",
+    Backend.SIMULATED: "simulated devices, not measured",
+}
 EXACTLY_ONE = Interval(estimate=1.0, low=1.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where and how the times of a report were taken; ratios of two benches are never compared."""
+    """Where and how the times of a report were taken; ratios of two benches are never compared.
+
+    ``devices`` is empty unless there are several, of which the slowest counts;
+    ``device`` is then their first.
+    """
 
     device: DeviceInfo
     settings: RunSettings
     reference_sha256: str
+    devices: tuple[DeviceInfo, ...] = ()
 
     @property
     def label(self) -> str:
         """What a reader must know of these times, to be shown beside each of them."""
+        if self.devices:
+            return f"the slowest of {len(self.devices)} {SEVERAL_LABELS[self.device.backend]}"
         return BACKEND_LABELS[self.device.backend]
+
+    def holds(self, measurement: Measurement) -> bool:
+        """Tell whether a measurement was taken here."""
+        return (
+            measurement.device in (self.devices or (self.device,))
+            and measurement.settings == self.settings
+            and measurement.reference_sha256 == self.reference_sha256
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRatio:
+    """What a trial comes to on one of several devices: see `Evidence` for the fields."""
+
+    device: DeviceInfo
+    ratio: Interval | None
+    measurement: Measurement | None
+    kept: tuple[Block, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +78,9 @@ class Evidence:
     ``ratio`` is the latency over that of SqueezeBERT's rule, from
     ``measurement``, whose blocks that count are ``kept``; the rule's own is 1 by
     definition. ``left_out`` says in one line why the trial is not compared, and
-    is ``None`` if it is.
+    is ``None`` if it is. ``on_devices`` is empty unless the run has several
+    devices; ``ratio`` is then the worst over them, and ``measurement`` that of the
+    device where it is.
     """
 
     trial: Trial
@@ -55,6 +89,7 @@ class Evidence:
     measurement: Measurement | None
     kept: tuple[Block, ...]
     left_out: str | None
+    on_devices: tuple[DeviceRatio, ...] = ()
 
     def value(self, objective: Objective) -> float | None:
         """Return the estimate of ``objective``: a fraction, a ratio or a count."""
@@ -114,9 +149,12 @@ def _choose_bench(run: Run) -> Bench | None:
         for measurement in trial.measurements
         if measurement.device.backend is not Backend.QEMU
     )
-    own = {bench: n for bench, n in benches.items() if bench.device == run.device and bench.settings == run.settings}
+    devices = run.devices or (run.device,)
+    own = {bench: n for bench, n in benches.items() if bench.device in devices and bench.settings == run.settings}
     ranked = Counter(own or benches).most_common(1)
-    return ranked[0][0] if ranked else None
+    if not ranked:
+        return None
+    return replace(ranked[0][0], device=run.devices[0], devices=run.devices) if run.devices else ranked[0][0]
 
 
 def _bench_of(measurement: Measurement) -> Bench:
@@ -128,17 +166,38 @@ def _bench_of(measurement: Measurement) -> Bench:
 def _numbers(trial: Trial, *, run: Run, bench: Bench | None) -> Evidence:
     score = trial.score
     accuracy = score.interval if score is not None and score.evaluator == run.evaluator else None
-    measurement, kept = _finest(trial, bench)
+    on_devices = tuple(_on_device(trial, each, bench) for each in trial.on_devices)
+    measurement, kept = _finest(trial.measurements, bench)
+    if on_devices:
+        taken = [each.measurement.blocks for each in on_devices if each.measurement is not None]
+        ratio = worst_ratio(taken) if len(taken) == len(on_devices) else None
+    else:
+        ratio = ratio_interval(measurement.blocks) if measurement is not None else None
+    if trial.role is Role.SQUEEZEBERT_RULE and bench is not None:
+        ratio = EXACTLY_ONE
+    return Evidence(
+        trial=trial,
+        accuracy=accuracy,
+        ratio=ratio,
+        measurement=measurement,
+        kept=kept,
+        left_out=None,
+        on_devices=on_devices,
+    )
+
+
+def _on_device(trial: Trial, known: DeviceLatency, bench: Bench | None) -> DeviceRatio:
+    measurement, kept = _finest(known.measurements, bench)
     ratio = ratio_interval(measurement.blocks) if measurement is not None else None
     if trial.role is Role.SQUEEZEBERT_RULE and bench is not None:
         ratio = EXACTLY_ONE
-    return Evidence(trial=trial, accuracy=accuracy, ratio=ratio, measurement=measurement, kept=kept, left_out=None)
+    return DeviceRatio(device=known.device, ratio=ratio, measurement=measurement, kept=kept)
 
 
-def _finest(trial: Trial, bench: Bench | None) -> tuple[Measurement | None, tuple[Block, ...]]:
+def _finest(measurements: Sequence[Measurement], bench: Bench | None) -> tuple[Measurement | None, tuple[Block, ...]]:
     """Return the last measurement on ``bench`` that gives an interval, with its kept blocks."""
-    for measurement in reversed(trial.measurements):
-        kept = kept_blocks(measurement.blocks) if _bench_of(measurement) == bench else ()
+    for measurement in reversed(measurements):
+        kept = kept_blocks(measurement.blocks) if bench is not None and bench.holds(measurement) else ()
         if len(kept) >= MIN_KEPT_BLOCKS:
             return measurement, kept
     return None, ()
@@ -192,7 +251,10 @@ def missed_constraint(item: Evidence, run: Run) -> str | None:
 
 
 def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
-    here = [measurement for measurement in trial.measurements if _bench_of(measurement) == bench]
+    lacking = [each.device.device_id for each in trial.on_devices if not each.measurements]
+    if 0 < len(lacking) < len(trial.on_devices):
+        return f"not timed on {', '.join(lacking)}"
+    here = [measurement for measurement in trial.measurements if bench is not None and bench.holds(measurement)]
     if here:
         kept, total = len(kept_blocks(here[-1].blocks)), len(here[-1].blocks)
         return f"only {kept} of {total} blocks kept ({here[-1].reason.value})"

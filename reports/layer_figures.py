@@ -91,12 +91,12 @@ def reference_figure(analysis: Analysis) -> Figure | None:
     """Draw the median time of every process of the reference, in the order its sessions began.
 
     Returns:
-        The figure, or ``None`` if nothing was timed.
+        The figure, or ``None`` if nothing was timed, or on several devices: their times share no axis.
     """
     sessions = [item.measurement for item in analysis.evidence if item.measurement is not None]
     sessions.sort(key=lambda session: session.conditions_before.taken_at)
     runs = reference_runs(block for session in sessions for block in session.blocks)
-    if not runs or analysis.bench is None:
+    if not runs or analysis.bench is None or analysis.bench.devices:
         return None
     medians_ms = np.array([process_median_ns(run) for run in runs]) / 1e6
     figure, (axes,) = new_figure(height=2.8)

@@ -15,7 +15,7 @@ from device_lab.measurement import Interval
 from device_lab.statistics import INTERVAL_FACTOR, block_log_ratio, is_disturbed
 from nas.outcomes import unpack_outcomes
 from nas.records import Objective, Role
-from reports.evidence import Evidence
+from reports.evidence import DeviceRatio, Evidence
 from reports.front import Bools, Floats
 
 NUM_RESAMPLES = 500
@@ -51,7 +51,7 @@ def resampled_losses(
             elif objective is Objective.ACCURACY and item.accuracy is not None:
                 resampled[:, i, j] = 1 - _accuracy_draws(item.accuracy, generator)
             elif objective is Objective.LATENCY and item.trial.role is not Role.SQUEEZEBERT_RULE:
-                resampled[:, i, j] = _ratio_draws(item, generator)
+                resampled[:, i, j] = _latency_draws(item, generator)
     return resampled
 
 
@@ -97,7 +97,13 @@ def _accuracy_draws(interval: Interval, generator: np.random.Generator) -> Float
     return generator.normal(interval.estimate, deviation, size=NUM_RESAMPLES)
 
 
-def _ratio_draws(item: Evidence, generator: np.random.Generator) -> Floats:
+def _latency_draws(item: Evidence, generator: np.random.Generator) -> Floats:
+    if not item.on_devices:
+        return _ratio_draws(item, generator)
+    return np.asarray(np.max([_ratio_draws(each, generator) for each in item.on_devices], axis=0))
+
+
+def _ratio_draws(item: Evidence | DeviceRatio, generator: np.random.Generator) -> Floats:
     if item.ratio is not None and item.measurement is not None and is_disturbed(item.measurement.blocks):
         # The few blocks that were kept agree more than those of a repetition would.
         width = math.log(item.ratio.high / item.ratio.low) / 2

@@ -16,6 +16,7 @@ from nas.records import LatencyMode, Objective, Role, Score
 from nas.runs import SearchRequest, SearchSettings, open_study
 from nas.search import Search
 from nas.shared_run import WorkRole
+from nas.side_by_side import SideBySide
 from nas.store import Store
 from nas.timed_models import TimedModels
 from nas.timing import Timer, TimingPlan
@@ -66,7 +67,7 @@ class FormulaEvaluator:
 
 
 class SizeDevice:
-    """A device on which a model takes as many nanoseconds as its weights have bytes. Answers at once."""
+    """A device on which a model takes as many nanoseconds as its weights have bytes, and some. Answers at once."""
 
     info = DeviceInfo(
         device_id="size", backend=Backend.VIRTUAL_PHONE, model="m", soc="s", os_version="o", abi="a", num_cores=2
@@ -74,9 +75,13 @@ class SizeDevice:
     runtime = "size"
     runtime_version = "1"
 
-    def __init__(self, before: Callable[[ModelFile], None] = lambda model: None) -> None:
+    def __init__(
+        self, before: Callable[[ModelFile], None] = lambda model: None, *, name: str = "size", overhead_ns: int = 0
+    ) -> None:
+        self.info = replace(self.info, device_id=name)
         self.num_runs = 0
         self._before = before
+        self._overhead_ns = overhead_ns
 
     def conditions(self) -> Conditions:
         return Conditions(taken_at="now", readings=())
@@ -84,7 +89,7 @@ class SizeDevice:
     def run(self, model: ModelFile, request: RunRequest) -> RunnerOutput:
         self._before(model)
         self.num_runs += 1
-        sample_ns = find_generated_weights(model.path) or 1
+        sample_ns = self._overhead_ns + (find_generated_weights(model.path) or 1)
         return RunnerOutput(
             runtime=self.runtime,
             runtime_version=self.runtime_version,
@@ -163,7 +168,7 @@ def make_search(
     run: str = "run",
     request: SearchRequest | None = None,
     evaluators: Sequence[FormulaEvaluator] | None = None,
-    device: SizeDevice | None = None,
+    device: SizeDevice | Sequence[SizeDevice] | None = None,
     listener: Listener | None = None,
     timing_plan: TimingPlan = DEFAULT_PLAN,
     role: WorkRole = WorkRole.BOTH,
@@ -172,15 +177,18 @@ def make_search(
     evaluators = evaluators or [FormulaEvaluator()]
     request = request or SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED)
     request = replace(request, fidelities=tuple(evaluator.name for evaluator in evaluators))
-    device = device or SizeDevice()
-    timer = Timer(
-        store=store,
-        device=device,
-        num_threads=1,
-        reference=squeezebert_rule(TEACHER),
-        models=TimedModels(folder / "models", runtime=device.runtime, sequence_length=SEQUENCE_LENGTH, num_labels=2),
-        seed=0,
-    )
+    devices = [device] if isinstance(device, SizeDevice) else list(device or [SizeDevice()])
+    timers = [
+        Timer(
+            store=store,
+            device=each,
+            num_threads=1,
+            reference=squeezebert_rule(TEACHER),
+            models=TimedModels(folder / "models", runtime=each.runtime, sequence_length=SEQUENCE_LENGTH, num_labels=2),
+            seed=0,
+        )
+        for each in devices
+    ]
     is_timed = Objective.LATENCY in request.objectives
     settings = SearchSettings(
         request=request,
@@ -190,8 +198,9 @@ def make_search(
         teacher_id="0",
         teacher_architecture=TEACHER.to_json(),
         score_settings_ids=tuple(evaluator.settings_id for evaluator in evaluators),
-        device=device.info if is_timed else None,
-        settings=timer.settings if is_timed else None,
+        device=devices[0].info if is_timed else None,
+        settings=timers[0].settings if is_timed else None,
+        devices=tuple(each.info for each in devices) if is_timed and len(devices) > 1 else (),
     )
     return Search(
         store=store,
@@ -199,7 +208,7 @@ def make_search(
         space=make_space(request.space, TEACHER),
         settings=settings,
         evaluators=evaluators if Objective.ACCURACY in request.objectives else [],
-        timing=timer if is_timed and role is not WorkRole.TRAIN else None,
+        timing=SideBySide(timers) if is_timed and role is not WorkRole.TRAIN else None,
         observer=listener or Listener(),
         timing_plan=timing_plan,
         role=role,

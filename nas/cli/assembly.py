@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
-from device_lab.device import Device, ProfilingDevice
 from device_lab.files import lock_file
 from device_lab.measurement import Precision
 from device_lab.statistics import PRECISIONS
 from nas.accuracy import Evaluator, ScoringContext, check_fidelities, make_evaluator
 from nas.artifacts import ArtifactFolder
 from nas.candidates import Candidates
-from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
-from nas.cli.lanes import StopSignal
-from nas.cli.places import ALL, DeviceChoice, announce, chosen_devices
+from nas.cli.run_devices import RunDevices
 from nas.errors import SettingsError
 from nas.multi_task import MultiTaskEvaluator
 from nas.observer import Observer
@@ -33,6 +28,7 @@ from nas.runs import (
 )
 from nas.samplers import check_sampler
 from nas.search import Search, check_space
+from nas.side_by_side import SideBySide
 from nas.store import Store
 from nas.store_url import parse_store_url, store_identity
 from nas.teacher import Teacher, prepare_teacher
@@ -42,49 +38,7 @@ from nas.timing import Timer, TimingPlan
 from nas.tokens import TokenizedTask, tokenize_task
 from nas.training import OnStep
 from search_spaces.architecture import Architecture
-from search_spaces.reference import squeezebert_rule
 from search_spaces.space import Space, make_space
-
-
-@contextmanager
-def open_device(request: SearchRequest, *, runner: Path | None = None) -> Iterator[ProfilingDevice]:
-    """Open the device of a run with its runtime or a program of the user's own, for as long as the block runs.
-
-    Raises:
-        SettingsError: If it is all phones; a run has one device.
-        DeviceNotFoundError: If there is no such device.
-        UnknownRuntimeError: If there is no such runtime.
-        DeviceLabError: If the phone cannot be used.
-    """
-    if request.device == ALL:
-        raise SettingsError("--device all: a run is timed on one device; name it, see `nas devices`")
-    choice = DeviceChoice(
-        device=request.device, runtime=request.runtime, num_threads=request.num_threads, runner=runner
-    )
-    with ExitStack() as stack:
-        openers = stack.enter_context(chosen_devices(choice, stop=StopSignal()))
-        (opener,) = openers.values()
-        yield stack.enter_context(opener(announce))
-
-
-def find_cold_baseline_ns(
-    device: Device, request: SearchRequest, *, shelf: Shelf, is_required: bool, runner: Path | None = None
-) -> float | None:
-    """Return the cold baseline of the run's reference on its device, or ``None`` if there is none.
-
-    Raises:
-        DeviceNotQualifiedError: If ``is_required`` and a phone has no good certificate.
-        SettingsError: If the teacher is unknown.
-        StoreError: If the store cannot be read.
-    """
-    subject = Subject(
-        reference_id=squeezebert_rule(teacher_plan(request.teacher).arch).arch_id,
-        words=("--teacher", request.teacher),
-        num_threads=request.num_threads,
-        sequence_length=request.sequence_length,
-        runner=runner,
-    )
-    return cold_baseline_ns(device, subject, shelf=shelf, is_required=is_required)
 
 
 def find_precision(name: str) -> Precision:
@@ -119,8 +73,8 @@ def prepare_search(
     *,
     workplace: Workplace,
     store: Store,
-    device: Device | None,
-    cold_baseline_ns: float | None,
+    devices: RunDevices | None,
+    cold_baselines_ns: Sequence[float | None],
     with_weights: bool = False,
     observer: Observer,
     timing_plan: TimingPlan,
@@ -135,17 +89,19 @@ def prepare_search(
     """
     scoring = prepare_scoring(request, workplace=workplace, store=store, on_teacher_step=on_teacher_step)
     settings = scoring.settings
-    timer = None
-    if device is not None:
-        timer = make_timer(
+    timing = None
+    if devices is not None:
+        timing = make_timing(
             settings,
             workplace=workplace,
             store=store,
-            device=device,
-            cold_baseline_ns=cold_baseline_ns,
+            devices=devices,
+            cold_baselines_ns=cold_baselines_ns,
             with_weights=with_weights,
         )
-        settings = replace(settings, device=device.info, settings=timer.settings)
+        infos = timing.devices
+        several = infos if len(infos) > 1 else ()
+        settings = replace(settings, device=infos[0], settings=timing.settings, devices=several)
     space = space_of(settings)
     check_space(space, settings)
     return Search(
@@ -154,7 +110,7 @@ def prepare_search(
         space=space,
         settings=settings,
         evaluators=scoring.evaluators,
-        timing=timer,
+        timing=timing,
         observer=observer,
         timing_plan=timing_plan,
     )
@@ -228,32 +184,41 @@ def space_of(settings: SearchSettings) -> Space:
     return make_space(settings.request.space, Architecture.from_json(settings.teacher_architecture))
 
 
-def make_timer(
+def make_timing(
     settings: SearchSettings,
     *,
     workplace: Workplace,
     store: Store,
-    device: Device,
-    cold_baseline_ns: float | None,
+    devices: RunDevices,
+    cold_baselines_ns: Sequence[float | None],
     with_weights: bool = False,
-) -> Timer:
-    """Return what times the candidates of a run on a device."""
+) -> SideBySide:
+    """Return what times the candidates of a run on its devices, given the cold baseline of each.
+
+    Raises:
+        SettingsError: If the devices have different versions of the runtime.
+    """
     request = settings.request
-    return Timer(
-        store=store,
-        device=device,
-        num_threads=request.num_threads,
-        reference=reference_architecture(settings),
-        models=TimedModels(
-            workplace.artifacts.path / "models",
-            runtime=request.runtime,
-            sequence_length=request.sequence_length,
-            num_labels=settings.num_labels,
-            with_weights=with_weights,
-        ),
-        seed=request.seed,
-        cold_baseline_ns=cold_baseline_ns,
+    models = TimedModels(
+        workplace.artifacts.path / "models",
+        runtime=request.runtime,
+        sequence_length=request.sequence_length,
+        num_labels=settings.num_labels,
+        with_weights=with_weights,
     )
+    timers = [
+        Timer(
+            store=store,
+            device=device,
+            num_threads=request.num_threads,
+            reference=reference_architecture(settings),
+            models=models,
+            seed=request.seed,
+            cold_baseline_ns=baseline_ns,
+        )
+        for device, baseline_ns in zip(devices.devices, cold_baselines_ns, strict=True)
+    ]
+    return SideBySide(timers, on_stop=devices.stop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

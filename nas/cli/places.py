@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,11 @@ Opener = Callable[[Tell], AbstractContextManager[ProfilingDevice]]
 class DeviceChoice:
     """Where a command shall time, and what executes the models there.
 
-    ``device`` is ``host``, ``all``, a phone's serial or its ``HOST:PORT``;
-    ``num_virtual`` virtual phones take its place. ``runner`` is a program of the
-    user's own that takes the place of a bundle, or of this machine's runner.
+    ``device`` is ``host``, ``all``, a phone's serial or its ``HOST:PORT``, or
+    several of these phones with commas; ``num_virtual`` virtual phones take its
+    place. ``runner`` is a program of the user's own that takes the place of a
+    bundle, or of this machine's runner. ``is_for_one_run``: one number is to be
+    made of what they measure, so all have to be of one backend.
     """
 
     device: str
@@ -53,6 +55,7 @@ class DeviceChoice:
     num_threads: int
     num_virtual: int = 0
     runner: Path | None = None
+    is_for_one_run: bool = False
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def chosen_devices(choice: DeviceChoice, *, stop: StopSignal) -> Iterator[dict[s
 
     Raises:
         DeviceNotFoundError: If there is no such device.
-        SettingsError: If two ways of choosing are given.
+        SettingsError: If two ways of choosing are given, one device twice, or different backends for one run.
         UnknownRuntimeError: If this machine is chosen and has no such runtime.
         DeviceLabError: If the one phone that was named cannot be used.
     """
@@ -84,8 +87,46 @@ def chosen_devices(choice: DeviceChoice, *, stop: StopSignal) -> Iterator[dict[s
             if not phones:
                 raise DeviceNotFoundError(serial=ALL, attached=())
         else:
-            phones = [find_phone(choice.device, announce=announce)]
+            phones = [find_phone(name, announce=announce) for name in device_names(choice.device)]
+            _require_different(phones, choice)
+        if choice.is_for_one_run:
+            _require_one_backend(phones)
         yield {phone_name(phone): _opener(phone, choice, stop=stop) for phone in phones}
+
+
+def device_names(device: str) -> list[str]:
+    """Return the devices that ``--device`` names, with commas between them, in the order of their names.
+
+    Raises:
+        SettingsError: If a name is empty or there twice, or this machine stands beside a phone.
+    """
+    names = sorted(name.strip() for name in device.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise SettingsError(f"--device {device}: a name is empty or there twice; give each device once")
+    if len(names) > 1 and {HOST, ALL} & set(names):
+        raise SettingsError(
+            f"--device {device}: this machine and `all` stand alone; name phones, as times of this machine and of "
+            "phones are never made one number"
+        )
+    return names
+
+
+def _require_different(phones: Sequence[AttachedPhone], choice: DeviceChoice) -> None:
+    names = [phone_name(phone) for phone in phones]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"--device {choice.device}: two of these are phone {name}; name each phone once")
+
+
+def _require_one_backend(phones: Sequence[AttachedPhone]) -> None:
+    """Refuse phones whose times never make one number."""
+    infos = [phone.info for phone in phones if phone.info is not None]
+    for info in infos[1:]:
+        if info.backend is not infos[0].backend:
+            raise SettingsError(
+                f"{infos[0].device_id} is a {infos[0].backend.value}, {info.device_id} a {info.backend.value}: one run "
+                "never mixes backends; name devices of one kind"
+            )
 
 
 @contextmanager

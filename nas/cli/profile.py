@@ -33,14 +33,14 @@ def profile(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time every operator of the models of a run's front, on the device and runtime of the run.
+    """Time every operator of the models of a run's front, on the device and runtime of the run, of several the first.
 
     Profiles are kept beside the run, and `nas report` shows them. They carry the
     overhead of the clock around every operator and are no latencies.
 
     Example: nas profile quickstart --trial 0
     """
-    from nas.cli.assembly import open_device
+    from nas.cli.run_devices import open_devices
     from nas.cli.stores import ARTIFACTS_FOLDER, open_existing_store
     from nas.runs import load_run
     from nas.timed_models import TimedModels
@@ -57,7 +57,10 @@ def profile(
                 num_labels=settings.num_labels,
                 with_weights=runner is not None,
             )
-            with open_device(settings.request, runner=runner) as device:
+            # Of several devices the first: shares of operators are of one.
+            first = settings.device.device_id if settings.devices and settings.device else None
+            with open_devices(settings.request, runner=runner, only=first) as opened:
+                (device,) = opened.devices
                 here = _checked_settings(device, settings, run=run)
                 found = [(each, _profile(each, device, models, store, here)) for each in chosen]
     except KeyboardInterrupt:

@@ -60,7 +60,13 @@ def search(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="training steps of a distilled candidate")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the whole run [default: 0]")] = None,
-    device: Annotated[str | None, typer.Option(help="where to time; see `nas devices` [default: host]")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="where to time: host, a phone, or several with commas (or all), of which the slowest counts; see "
+            "`nas devices` [default: host]"
+        ),
+    ] = None,
     runtime: Annotated[str | None, typer.Option(help="what executes the models [default: onnxruntime]")] = None,
     runner: Runner = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads of the runtime [default: 1]")] = None,
@@ -106,6 +112,7 @@ def search(
     Example: nas search first --space grouped --trials 30
     """
     from nas.cli.front import print_front
+    from nas.cli.places import device_names
 
     flags = {
         "space": space,
@@ -120,7 +127,7 @@ def search(
         "promoted_share": promoted_share,
         "steps": steps,
         "seed": seed,
-        "device": device,
+        "device": ",".join(device_names(device)) if device else None,
         "runtime": runtime,
         "num_threads": threads,
         "sequence_length": sequence_length,
@@ -190,10 +197,11 @@ def run_search(
     Raises:
         typer.Exit: With 130 on Ctrl-C, after saying how to go on.
     """
-    from nas.cli.assembly import Workplace, find_cold_baseline_ns, open_device, prepare_search
+    from nas.cli.assembly import Workplace, prepare_search
     from nas.cli.certificates import Shelf
     from nas.cli.log import run_log
     from nas.cli.progress import TerminalObserver, show_progress
+    from nas.cli.run_devices import RunDevices, find_cold_baselines_ns, open_devices
     from nas.cli.stores import check_run_name, open_artifacts, open_store
     from nas.records import Objective
     from nas.runs import hold_run, load_run
@@ -207,11 +215,12 @@ def run_search(
             log = stack.enter_context(run_log(place.runs_folder / run))
             store = stack.enter_context(open_store(run, runs_folder=place.runs_folder, storage=place.storage))
             request = _request(run, given, defaults, store)
-            device, cold_baseline_ns = None, None
+            devices: RunDevices | None = None
+            cold_baselines_ns: list[float | None] = []
             if Objective.LATENCY in request.objectives:
-                device = stack.enter_context(open_device(request, runner=place.runner))
-                cold_baseline_ns = find_cold_baseline_ns(
-                    device,
+                devices = stack.enter_context(open_devices(request, runner=place.runner))
+                cold_baselines_ns = find_cold_baselines_ns(
+                    devices.devices,
                     request,
                     shelf=Shelf(runs_folder=place.runs_folder, storage=place.storage),
                     is_required=not place.unqualified,
@@ -224,8 +233,8 @@ def run_search(
                 request,
                 workplace=Workplace(artifacts=artifacts, train_device=place.train_device),
                 store=store,
-                device=device,
-                cold_baseline_ns=cold_baseline_ns,
+                devices=devices,
+                cold_baselines_ns=cold_baselines_ns,
                 with_weights=place.runner is not None,
                 observer=TerminalObserver(progress, num_trials=num_trials, log=log, known=_known_values(store, run)),
                 timing_plan=TimingPlan(

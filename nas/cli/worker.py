@@ -69,7 +69,7 @@ def _work(run: str, role: WorkRole, *, place: WorkerPlace, stop: threading.Event
     from nas.cli.log import run_log
     from nas.cli.progress import show_progress
     from nas.cli.stores import open_existing_store
-    from nas.cli.worker_parts import WorkerObserver, open_run_device, prepare_worker, read_run
+    from nas.cli.worker_parts import WorkerObserver, open_run_devices, prepare_worker, read_run
     from nas.shared_run import refuse_wrong_clock
 
     with ExitStack() as stack:
@@ -79,7 +79,7 @@ def _work(run: str, role: WorkRole, *, place: WorkerPlace, stop: threading.Event
         folder = place.runs_folder / run
         folder.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context(run_log(folder, file_name=f"worker-{socket.gethostname()}-{os.getpid()}.txt"))
-        device = stack.enter_context(open_run_device(settings, role, place=place))
+        devices = stack.enter_context(open_run_devices(settings, role, place=place))
         progress = stack.enter_context(show_progress())
         observer = WorkerObserver(progress, num_trials=None, log=log, known={}, stop=stop)
         task = progress.add_task("teacher", total=None)
@@ -94,7 +94,7 @@ def _work(run: str, role: WorkRole, *, place: WorkerPlace, stop: threading.Event
             role=role,
             place=place,
             store=store,
-            device=device,
+            devices=devices,
             observer=observer,
             on_teacher_step=on_teacher_step,
         )

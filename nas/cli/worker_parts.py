@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,21 +11,20 @@ from pathlib import Path
 import optuna
 from rich.progress import Progress
 
-from device_lab.device import Device
+from device_lab.measurement import DeviceInfo
 from device_lab.protocol import Progress as MeasuringProgress
 from nas.accuracy import Evaluator, KnownScores
 from nas.artifacts import ArtifactFolder
 from nas.cli.assembly import (
     Workplace,
-    find_cold_baseline_ns,
-    make_timer,
-    open_device,
+    make_timing,
     prepare_scoring,
     space_of,
 )
 from nas.cli.certificates import Shelf
 from nas.cli.log import Log
 from nas.cli.progress import TerminalObserver
+from nas.cli.run_devices import RunDevices, find_cold_baselines_ns, open_devices
 from nas.errors import SettingsError, StoreError
 from nas.observer import Observer
 from nas.records import Objective
@@ -69,12 +68,12 @@ def read_run(store: Store, name: str) -> SearchSettings:
 
 
 @contextmanager
-def open_run_device(settings: SearchSettings, role: WorkRole, *, place: WorkerPlace) -> Iterator[Device | None]:
-    """Open the device of a run, unless the worker does not measure, or the run has none.
+def open_run_devices(settings: SearchSettings, role: WorkRole, *, place: WorkerPlace) -> Iterator[RunDevices | None]:
+    """Open the devices of a run, unless the worker does not measure, or the run has none.
 
     Raises:
-        SettingsError: If there is nothing to measure for a worker that only measures, or the device is another one.
-        DeviceLabError: If the device cannot be used.
+        SettingsError: If there is nothing to measure for a worker that only measures, or the devices are others.
+        DeviceLabError: If a device cannot be used.
     """
     is_timed = Objective.LATENCY in settings.request.objectives
     if role is WorkRole.MEASURE and not is_timed:
@@ -82,13 +81,19 @@ def open_run_device(settings: SearchSettings, role: WorkRole, *, place: WorkerPl
     if role is WorkRole.TRAIN or not is_timed:
         yield None
         return
-    with open_device(settings.request, runner=place.runner) as device:
-        if settings.device is not None and device.info.device_id != settings.device.device_id:
+    wanted = settings.devices or ((settings.device,) if settings.device is not None else ())
+    with open_devices(settings.request, runner=place.runner) as opened:
+        here = tuple(device.info for device in opened.devices)
+        if [device.device_id for device in here] != [device.device_id for device in wanted]:
             raise SettingsError(
-                f"the run is timed on {settings.device.model} ({settings.device.device_id}), and this is "
-                f"{device.info.model} ({device.info.device_id}); measure where that device is, or take --role train"
+                f"the run is timed on {_names(wanted)}, and this is {_names(here)}; measure where that device is, or "
+                "take --role train"
             )
-        yield device
+        yield opened
+
+
+def _names(devices: Sequence[DeviceInfo]) -> str:
+    return " with ".join(f"{device.model} ({device.device_id})" for device in devices)
 
 
 def prepare_worker(
@@ -98,7 +103,7 @@ def prepare_worker(
     role: WorkRole,
     place: WorkerPlace,
     store: Store,
-    device: Device | None,
+    devices: RunDevices | None,
     observer: Observer,
     on_teacher_step: OnStep,
 ) -> Search:
@@ -116,18 +121,18 @@ def prepare_worker(
         evaluators: list[Evaluator] = [KnownScores(name=fidelity, settings_id=each) for fidelity, each in pairs]
     else:
         scoring = prepare_scoring(request, workplace=place.workplace, store=store, on_teacher_step=on_teacher_step)
-        own = replace(scoring.settings, device=settings.device, settings=settings.settings)
+        own = replace(scoring.settings, device=settings.device, settings=settings.settings, devices=settings.devices)
         refuse_differences(name, settings, own)
         evaluators = scoring.evaluators
-    timer = None
-    if device is not None:
-        timer = make_timer(
+    timing = None
+    if devices is not None:
+        timing = make_timing(
             settings,
             workplace=place.workplace,
             store=store,
-            device=device,
-            cold_baseline_ns=find_cold_baseline_ns(
-                device,
+            devices=devices,
+            cold_baselines_ns=find_cold_baselines_ns(
+                devices.devices,
                 request,
                 shelf=Shelf(runs_folder=place.runs_folder, storage=place.storage),
                 is_required=not place.unqualified,
@@ -135,7 +140,7 @@ def prepare_worker(
             ),
             with_weights=place.runner is not None,
         )
-        refuse_differences(name, settings, replace(settings, settings=timer.settings))
+        refuse_differences(name, settings, replace(settings, settings=timing.settings))
     with store.errors():
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
     return Search(
@@ -144,7 +149,7 @@ def prepare_worker(
         space=space_of(settings),
         settings=settings,
         evaluators=evaluators,
-        timing=timer,
+        timing=timing,
         observer=observer,
         timing_plan=TimingPlan(total_budget_s=place.total_budget_s),
         role=role,

@@ -9,13 +9,20 @@ from pathlib import Path
 import pytest
 
 from device_lab.measurement import Backend
+from device_lab.statistics import ratio_interval
 from device_lab.virtual_phone.launch import VirtualPhone, start_virtual_phone
+from device_lab.virtual_phone.options import PhoneOptions
 from nas.cli.search import Place, run_search
-from nas.records import Objective
+from nas.objectives import latency_ratio
+from nas.records import Objective, Role
 from nas.runs import load_run
 from nas.store import Store, sqlite_url
+from nas.teacher_plans import teacher_plan
+from nas.timed_models import TimedModels
+from search_spaces.reference import squeezebert_rule
 from tests.command_line import CommandLine
 from tests.runner_bundles import require_bundle
+from tests.scripted_runners import write_runner
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
@@ -86,12 +93,50 @@ def test_a_search_times_on_a_phone_only_with_a_certificate_or_when_told_to(
     assert set(measured) == {"VIRTUAL0"}
 
 
-def test_a_run_is_timed_on_one_device(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_search_on_two_phones_goes_by_the_slower_and_goes_on_with_the_same_two(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, phone: VirtualPhone
+) -> None:
     nas = CommandLine(capsys, tmp_path / "runs")
+    place = Place(
+        runs_folder=tmp_path / "runs",
+        storage=None,
+        train_device="cpu",
+        unqualified=True,
+        runner=write_two_speeds(tmp_path, slower="VIRTUAL1"),
+    )
+    with start_virtual_phone(PhoneOptions(serial="VIRTUAL1")) as other:
+        both = ",".join(sorted([phone.address, other.address]))
+        asked = {
+            "task_dir": str(write_task(tmp_path / "task")),
+            "space": "staged",
+            "objectives": (Objective.LATENCY, Objective.MACS),
+            "sequence_length": 8,
+        }
 
-    error = nas.in_folder("search", "first", "--objectives", "latency,macs", "--device", "all").error
+        run = run_search("two", {**asked, "device": both}, num_trials=2, place=place)
+        refused = nas.in_folder("search", "two", "--device", phone.address).error
+        mixed = nas.in_folder("search", "other", "--objectives", "latency", "--device", f"host,{phone.address}").error
+        resumed = run_search("two", {}, num_trials=2, place=place)
 
-    assert error == "--device all: a run is timed on one device; name it, see `nas devices`"
+    assert [device.device_id for device in run.devices] == ["VIRTUAL0", "VIRTUAL1"]
+    (teacher,) = [trial for trial in run.trials if trial.role is Role.DENSE_TEACHER]
+    timed_on = {each.device.device_id: ratio_interval(each.measurements[-1].blocks) for each in teacher.on_devices}
+    assert {name: ratio.estimate for name, ratio in timed_on.items()} == pytest.approx({"VIRTUAL0": 2, "VIRTUAL1": 3})
+    assert latency_ratio(teacher) == pytest.approx(3)
+    assert {measurement.device.device_id for measurement in teacher.measurements} == {"VIRTUAL1"}
+    assert f'device is "{both}", asked for "{phone.address}"' in refused
+    assert "this machine and `all` stand alone" in mixed
+    assert [trial.measurements for trial in resumed.trials] == [trial.measurements for trial in run.trials]
+
+
+def write_two_speeds(folder: Path, *, slower: str) -> Path:
+    """A runner on which the dense teacher takes twice the rule's time, and three times on the phone ``slower``."""
+    teacher = teacher_plan("small").arch
+    models = TimedModels(folder / "expected", runtime="onnxruntime", sequence_length=8, num_labels=2, with_weights=True)
+    rule, dense = models.export(squeezebert_rule(teacher)), models.export(teacher)
+    there = write_runner(folder / "there", {1_000_000: rule, 3_000_000: dense}).read_text().partition("\n")[2]
+    test = f'if [ "$(getprop ro.serialno)" = {slower} ]; then'
+    return write_runner(folder / "runner", {1_000_000: rule, 2_000_000: dense}, before=f"{test}\n{there}exit 0\nfi")
 
 
 def test_a_search_times_with_a_program_of_the_users_own_and_goes_on_with_the_same(
