@@ -26,7 +26,7 @@ from device_lab.measurement import Interval, Measurement
 from device_lab.statistics import PRECISIONS, ratio_interval
 from nas.accuracy import ScoringContext, TrainedEvaluator
 from nas.candidates import Candidates
-from nas.cli.assembly import open_device
+from nas.cli.run_devices import open_devices
 from nas.records import Role, Run
 from nas.runs import SearchRequest, load_run
 from nas.store import Store, sqlite_url
@@ -83,7 +83,8 @@ def time_front(run: Run, rule: Architecture, work: Path, *, num_labels: int) -> 
     models = TimedModels(
         work / "models", runtime=request.runtime, sequence_length=request.sequence_length, num_labels=num_labels
     )
-    with open_device(request) as device:
+    with open_devices(request) as opened:
+        (device,) = opened.devices
         timer = Timer(store=store, device=device, num_threads=1, reference=rule, models=models, seed=0)
         archs = [trial.architecture for trial in front]
         outcomes = timer.measure(archs, precision=PRECISIONS["coarse"], budget_s=60.0 * len(front))

@@ -30,6 +30,7 @@ from nas.observer import Observer
 from nas.records import LatencyMode, Score
 from nas.runs import SearchRequest, SearchSettings, load_run, open_study
 from nas.search import Search
+from nas.side_by_side import SideBySide
 from nas.store import Store, sqlite_url
 from nas.timed_models import TimedModels
 from nas.timing import Timer, TimingPlan
@@ -219,7 +220,7 @@ def search(
             space=cast("Any", RecordedSpace(list(recorded))),
             settings=settings,
             evaluators=[SurrogateEvaluator(accuracies)],
-            timing=timer,
+            timing=SideBySide([timer]),
             observer=cast("Observer", Nobody()),
             timing_plan=TimingPlan(),
         ).run(NUM_TRIALS)
