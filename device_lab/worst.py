@@ -29,7 +29,7 @@ def worst_ratio(sessions: Sequence[Sequence[Block]]) -> Interval:
     Raises:
         TooFewBlocksError: If a device has fewer than two kept blocks.
     """
-    shared = _shared_level(LEVEL, len(sessions))
+    shared = shared_level(LEVEL, len(sessions))
     lows = [ratio_interval(blocks, level=shared).low for blocks in sessions]
     return _worst([ratio_interval(blocks) for blocks in sessions], lows)
 
@@ -42,7 +42,7 @@ def worst_interval(intervals: Sequence[Interval]) -> Interval:
     lows = []
     for interval in intervals:
         # A bound that is moved out by the quotient of two normal quantiles.
-        wider = _quantile(_shared_level(interval.level, len(intervals))) / _quantile(interval.level)
+        wider = _quantile(shared_level(interval.level, len(intervals))) / _quantile(interval.level)
         lows.append(interval.estimate * math.exp(wider * math.log(interval.low / interval.estimate)))
     return _worst(intervals, lows)
 
@@ -56,7 +56,8 @@ def _worst(intervals: Sequence[Interval], lows: Sequence[float]) -> Interval:
     )
 
 
-def _shared_level(level: float, num_devices: int) -> float:
+def shared_level(level: float, num_devices: int) -> float:
+    """Return the level at which the lower bounds of several devices together fail as often as one does at ``level``."""
     return 1 - (1 - level) / num_devices
 
 

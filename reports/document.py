@@ -14,6 +14,7 @@ from nas.records import ModelProfile, Score
 from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis
 from reports.evidence import Bench, Evidence
 from reports.profiles import profile_of
+from reports.regret import regret
 from reports.resampling import NUM_RESAMPLES
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def to_json(analysis: Analysis) -> str:
             "knee": analysis.knee.trial.number if analysis.knee else None,
             "ship": analysis.ship.trial.number if analysis.ship else None,
         },
+        "regret": _regret(analysis),
         "hypervolume": {
             "reference_losses": dict(zip(analysis.objectives, analysis.reference_losses.tolist(), strict=True)),
             "history": [
@@ -71,6 +73,23 @@ def to_json(analysis: Analysis) -> str:
         "processes": {run_id: _process(process) for run_id, process in processes(analysis).items()},
     }
     return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+
+def _regret(analysis: Analysis) -> dict[str, object] | None:
+    found = regret(analysis)
+    if found is None:
+        return None
+    rows = [
+        {
+            "best_for": row.best_for,
+            "trial": row.network.trial.number,
+            "regret_on": {
+                device.device_id: _interval(cell) for device, cell in zip(found.devices, row.cells, strict=True)
+            },
+        }
+        for row in found.rows
+    ]
+    return {"rule": found.rule, "rows": rows}
 
 
 def shown_measurements(item: Evidence) -> tuple[Measurement, ...]:

@@ -13,9 +13,21 @@ from reports.design_figures import importances_figure, parallel_figure
 from reports.figures import axis_label, flops_figure, front_figure, hypervolume_figure, plane
 from reports.layer_figures import MAX_PANELS, groups_figure, reference_figure
 from reports.published import published_figure
+from reports.regret import regret
+from reports.regret_figure import regret_figure
 from reports.tables import model_name
 
-FIGURE_NAMES = ("front", "hypervolume", "flops", "importances", "parallel", "published", "groups", "reference")
+FIGURE_NAMES = (
+    "front",
+    "regret",
+    "hypervolume",
+    "flops",
+    "importances",
+    "parallel",
+    "published",
+    "groups",
+    "reference",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,7 +42,7 @@ class Drawing:
 
 def drawings(analysis: Analysis) -> dict[str, Drawing]:
     """Return the figures of a report by name; one that would be empty is not among them."""
-    makers = (_front, _hypervolume, _flops, _importances, _parallel, _published, _groups, _reference)
+    makers = (_front, _regret, _hypervolume, _flops, _importances, _parallel, _published, _groups, _reference)
     drawn = (make(analysis) for make in makers)
     return {drawing.name: drawing for drawing in drawn if drawing is not None}
 
@@ -61,6 +73,24 @@ def _front(analysis: Analysis) -> Drawing | None:
             "Grey: something else is as good in everything and better in something. "
             "Diamond: SqueezeBERT's rule. Square: dense teacher."
         ),
+    )
+
+
+def _regret(analysis: Analysis) -> Drawing | None:
+    found = regret(analysis)
+    if found is None:
+        return None
+    cells = [(cell.estimate, row, i) for row in found.rows for i, cell in enumerate(row.cells)]
+    dearest, row, i = max(cells, key=lambda each: each[0])
+    return Drawing(
+        name="regret",
+        figure=regret_figure(found),
+        alternative=(
+            f"How many times as long the best network of each of {len(found.devices)} devices takes on the others as "
+            f"their own best; at most {dearest:.2f}, for the best of {row.best_for} on {found.devices[i].device_id}. "
+            "The table beside has the numbers."
+        ),
+        caption="Times as long as the device's own best takes there. Bold: slower beyond chance. Darkest from 1.5 on.",
     )
 
 

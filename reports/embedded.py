@@ -14,9 +14,10 @@ from scipy.special import stdtrit
 
 from device_lab.measurement import Interval, ProcessRun
 from device_lab.statistics import INTERVAL_FACTOR, LEVEL, MAX_DROPPED_SHARE, median_rank, process_median_ns
+from device_lab.worst import shared_level
 from reports.analysis import Analysis
 from reports.document import processes
-from reports.evidence import Evidence
+from reports.evidence import DeviceRatio, Evidence
 from reports.tables import model_name
 
 # A page has to stay small enough to mail: beyond this it keeps every median, and report.json the samples.
@@ -27,19 +28,21 @@ MAX_KEPT_BLOCKS = 200
 def page_data(analysis: Analysis) -> Markup:
     """Return what the page's script works on, as JSON that is safe inside a script element.
 
-    ``blocks`` lists, for each trial with a ratio, positions in ``medians_ns`` of the
-    reference before, the candidate and the reference after, and whether the
-    block was kept. ``half_width_factors`` by number of kept blocks turn their
+    ``blocks`` lists, for each trial with a ratio, on each of its devices, positions
+    in ``medians_ns`` of the reference before, the candidate and the reference
+    after, and whether the block was kept. ``half_width_factors`` by number of kept blocks turn their
     standard deviation into the half-width of the log ratio. Where more than
     ``max_dropped_share`` of the blocks were dropped, the interval takes in the
     blocks at the rank that ``median_ranks`` has for their number, from below and
-    from above. ``samples_gzip``
+    from above. Those that begin with ``low_`` are for the lower bounds, which several
+    devices share. ``samples_gzip``
     holds the sorted samples of every process as differences, if they are few
     enough.
     """
     by_id = processes(analysis)
     positions = {run_id: i for i, run_id in enumerate(by_id)}
     front = {item.trial.number for item in analysis.front}
+    low_level = shared_level(LEVEL, len(analysis.bench.devices) or 1) if analysis.bench is not None else LEVEL
     document = {
         "points": [item.trial.number for item in analysis.compared],
         "trials": {item.trial.number: _trial(item, analysis, front=front) for item in analysis.evidence},
@@ -47,9 +50,11 @@ def page_data(analysis: Analysis) -> Markup:
         "backend": analysis.bench.label if analysis.bench else None,
         "medians_ns": [process_median_ns(process) for process in by_id.values()],
         "blocks": {item.trial.number: _blocks(item, positions) for item in analysis.evidence if item.measurement},
-        "half_width_factors": _half_width_factors(),
+        "half_width_factors": _half_width_factors(LEVEL),
+        "low_half_width_factors": _half_width_factors(low_level),
         "max_dropped_share": MAX_DROPPED_SHARE,
-        "median_ranks": [median_rank(count) for count in range(MAX_KEPT_BLOCKS + 1)],
+        "median_ranks": _median_ranks(LEVEL),
+        "low_median_ranks": _median_ranks(low_level),
         "samples_gzip": _samples(tuple(by_id.values())),
     }
     text = json.dumps(document, allow_nan=False, separators=(",", ":"))
@@ -79,7 +84,11 @@ def _rounded(interval: Interval | None) -> list[float] | None:
     return [round(value, 6) for value in (interval.estimate, interval.low, interval.high)] if interval else None
 
 
-def _blocks(item: Evidence, positions: Mapping[str, int]) -> list[list[int]]:
+def _blocks(item: Evidence, positions: Mapping[str, int]) -> list[list[list[int]]]:
+    return [_blocks_of(each, positions) for each in item.on_devices or (item,)]
+
+
+def _blocks_of(item: Evidence | DeviceRatio, positions: Mapping[str, int]) -> list[list[int]]:
     blocks = item.measurement.blocks if item.measurement else ()
     kept = {block.index for block in item.kept}
     return [
@@ -93,10 +102,14 @@ def _blocks(item: Evidence, positions: Mapping[str, int]) -> list[list[int]]:
     ]
 
 
-def _half_width_factors() -> list[float | None]:
+def _median_ranks(level: float) -> list[int]:
+    return [median_rank(count, level=level) for count in range(MAX_KEPT_BLOCKS + 1)]
+
+
+def _half_width_factors(level: float) -> list[float | None]:
     """Return t x widening / sqrt(n) for n kept blocks; nothing below two."""
     return [
-        float(INTERVAL_FACTOR * stdtrit(n - 1, (1 + LEVEL) / 2) / math.sqrt(n)) if n >= 2 else None
+        float(INTERVAL_FACTOR * stdtrit(n - 1, (1 + level) / 2) / math.sqrt(n)) if n >= 2 else None
         for n in range(MAX_KEPT_BLOCKS + 1)
     ]
 

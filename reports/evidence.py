@@ -26,8 +26,8 @@ BACKEND_LABELS = {
 SEVERAL_LABELS = {
     Backend.DEVICE: "phones",
     Backend.HOST: "machines",
-    Backend.VIRTUAL_PHONE: "virtual phones, not phones",
-    Backend.SIMULATED: "simulated devices, not measured",
+    Backend.VIRTUAL_PHONE: "virtual phones",
+    Backend.SIMULATED: "simulated devices",
 }
 EXACTLY_ONE = Interval(estimate=1.0, low=1.0, high=1.0)
 
@@ -48,9 +48,12 @@ class Bench:
     @property
     def label(self) -> str:
         """What a reader must know of these times, to be shown beside each of them."""
-        if self.devices:
-            return f"the slowest of {len(self.devices)} {SEVERAL_LABELS[self.device.backend]}"
-        return BACKEND_LABELS[self.device.backend]
+        return f"the slowest of {self.all_devices}" if self.devices else BACKEND_LABELS[self.device.backend]
+
+    @property
+    def all_devices(self) -> str:
+        """How many devices there are, and of what kind."""
+        return f"{len(self.devices)} {SEVERAL_LABELS[self.device.backend]}"
 
     def holds(self, measurement: Measurement) -> bool:
         """Tell whether a measurement was taken here."""

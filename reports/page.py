@@ -23,6 +23,7 @@ from reports.importances import importances
 from reports.pick import export_command
 from reports.profile_cards import ProfileCard, profile_cards
 from reports.published import relative_points
+from reports.several_devices import device_ratio_facts, slowest_on
 from reports.tables import model_name
 from search_spaces.architecture import GROUP_POSITIONS, Block
 
@@ -62,7 +63,10 @@ class Card:
 
 def trial_columns(analysis: Analysis) -> tuple[str, ...]:
     """Return the column names of `trial_rows`."""
-    timed = ("latency ratio", "p50 ms", "p90 ms", "p99 ms") if analysis.bench else ()
+    timed: tuple[str, ...] = ()
+    if analysis.bench is not None:
+        of_device = ("slowest on",) if analysis.bench.devices else ("p50 ms", "p90 ms", "p99 ms")
+        timed = ("latency ratio", *of_device)
     return ("trial", "role", analysis.metric, *timed, "MACs", "parameters", "P(front)")
 
 
@@ -83,7 +87,9 @@ def _row(item: Evidence, analysis: Analysis, *, on_front: bool) -> Row:
     ]
     if analysis.bench:
         cells.append(Cell(text=text.ratio(item.ratio), value=item.ratio.estimate if item.ratio else None))
-        for name in ("p50", "p90", "p99"):
+        if analysis.bench.devices:
+            cells.append(Cell(text=slowest_on(item)))
+        for name in () if analysis.bench.devices else ("p50", "p90", "p99"):
             interval = getattr(percentiles, name) if percentiles else None
             cells.append(Cell(text=text.milliseconds(interval), value=interval.estimate if interval else None))
     cells += [
@@ -113,9 +119,11 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool, profile: Profile
         facts.append((f"latency ratio, {analysis.bench.label}", text.ratio(item.ratio)))
         for name in ("p50", "p90", "p99") if percentiles else ():
             facts.append((f"{name} ms", text.milliseconds(getattr(percentiles, name), with_bounds=True)))
+    facts += device_ratio_facts(item)
     if item.measurement is not None:
         total, precision = len(item.measurement.blocks), item.measurement.precision.name
-        facts.append(("blocks kept", f"{len(item.kept)} of {total}, {precision} precision"))
+        where = f" on {item.measurement.device.device_id}" if item.on_devices else ""
+        facts.append(("blocks kept", f"{len(item.kept)} of {total}{where}, {precision} precision"))
     facts += _memory(item)
     facts += [
         ("MACs", f"{text.count(trial.cost.macs)} ({text.count(trial.cost.flops)} FLOPs)"),
@@ -221,6 +229,12 @@ def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
     if bench is None or not sessions:
         return ()
     device, settings = bench.device, bench.settings
+    if bench.devices:
+        return (
+            ("backend", f"{device.backend.value}: {bench.label}"),
+            ("runtime", f"{settings.runtime} {settings.runtime_version}, threads: {settings.num_threads}"),
+            ("input", f"{settings.sequence_length} tokens, batch of {settings.batch_size}"),
+        )
     blocks = [block for session in sessions for block in session.blocks]
     num_kept = sum(len(item.kept) for item in analysis.evidence)
     runs = reference_runs(blocks)
@@ -247,9 +261,12 @@ def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
 
 
 def conditions(analysis: Analysis) -> tuple[tuple[str, str, str], ...]:
-    """Return the readings of the device before the first session and after the last: name, before, after."""
+    """Return the readings of the device before the first session and after the last: name, before, after.
+
+    None of several devices, whose own pages have them.
+    """
     sessions = [item.measurement for item in analysis.evidence if item.measurement is not None]
-    if not sessions:
+    if not sessions or (analysis.bench is not None and analysis.bench.devices):
         return ()
     first = min(sessions, key=lambda session: session.conditions_before.taken_at).conditions_before
     last = max(sessions, key=lambda session: session.conditions_after.taken_at).conditions_after
@@ -267,6 +284,7 @@ def sections(analysis: Analysis, drawn: Collection[str]) -> tuple[tuple[str, str
     present = (
         ("front", "Front", has_front),
         ("cards", "Models", has_front),
+        ("regret", "Regret", "regret" in drawn),
         ("trials", "All trials", True),
         ("progress", "Progress", "hypervolume" in drawn),
         ("flops", "FLOPs", "flops" in drawn),

@@ -9,6 +9,7 @@ import pandas as pd
 from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
+from reports.several_devices import bar_sources
 
 _LATEX_SPECIALS: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
@@ -31,7 +32,8 @@ def frame(analysis: Analysis) -> pd.DataFrame:
 
     Accuracies are fractions, ``ratio`` is the latency over that of
     SqueezeBERT's rule, ``_low`` and ``_high`` bound 95 % intervals, ``_ms`` are
-    milliseconds on ``backend``. What is not known is missing, never zero.
+    milliseconds on ``backend``. Of a run on several devices ``ratio`` is the worst,
+    and ``ratio_on_`` with a device's name the ratio there. What is not known is missing, never zero.
     ``heads`` and ``intermediate_sizes`` are those of each layer; ``groups``
     lists the layers with their group counts, in the order of `GROUP_POSITIONS`.
     """
@@ -62,7 +64,7 @@ def _row(
         "p50_ms": percentiles.p50.estimate if percentiles else None,
         "p90_ms": percentiles.p90.estimate if percentiles else None,
         "p99_ms": percentiles.p99.estimate if percentiles else None,
-        "backend": analysis.bench.device.backend.value if analysis.bench and percentiles else None,
+        "backend": analysis.bench.device.backend.value if analysis.bench and (percentiles or item.on_devices) else None,
         "precision": measurement.precision.name if measurement else None,
         "num_blocks": len(measurement.blocks) if measurement else None,
         "num_dropped": len(measurement.blocks) - len(item.kept) if measurement else None,
@@ -77,6 +79,11 @@ def _row(
         "same_as": trial.same_as,
         "left_out": item.left_out,
     }
+    for each in item.on_devices:
+        name = f"ratio_on_{each.device.device_id}"
+        row[name] = each.ratio.estimate if each.ratio else None
+        row[f"{name}_low"] = each.ratio.low if each.ratio else None
+        row[f"{name}_high"] = each.ratio.high if each.ratio else None
     return row
 
 
@@ -86,9 +93,14 @@ def markdown(analysis: Analysis, sentences: Iterable[str]) -> str:
     header, rows = front_table(analysis)
     lines = [f"# Run {_markdown_cell(run.name)}", "", *(_markdown_cell(sentence) for sentence in sentences), ""]
     if rows:
-        lines += [_markdown_line(header), _markdown_line(["---"] * len(header)), *map(_markdown_line, rows), ""]
+        lines += [*markdown_table(header, rows), ""]
         lines += [_markdown_cell(note) for note in _notes(analysis)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table as the lines of Markdown."""
+    return [_markdown_line(header), _markdown_line(["---"] * len(header)), *map(_markdown_line, rows)]
 
 
 def latex(analysis: Analysis) -> str:
@@ -121,7 +133,7 @@ def front_table(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
         header.append("latency ratio")
     header.append("P(front)")
     if analysis.bench is not None:
-        header += ["p50 ms", "p90 ms", "p99 ms"]
+        header += ["error bar from"] if analysis.bench.devices else ["p50 ms", "p90 ms", "p99 ms"]
     header += ["MACs", "parameters"]
     front = analysis.front
     others = [item for item in (analysis.squeezebert, analysis.dense) if item is not None and item not in front]
@@ -133,7 +145,9 @@ def _front_row(item: Evidence, analysis: Analysis) -> list[str]:
     if analysis.bench is not None:
         cells.append(text.ratio(item.ratio))
     cells.append(text.probability(analysis.probabilities.get(item.trial.number)))
-    if analysis.bench is not None:
+    if analysis.bench is not None and analysis.bench.devices:
+        cells.append(bar_sources(item))
+    elif analysis.bench is not None:
         percentiles = analysis.milliseconds.get(item.trial.number)
         for name in ("p50", "p90", "p99"):
             cells.append(text.milliseconds(getattr(percentiles, name) if percentiles else None))
@@ -150,8 +164,10 @@ def _notes(analysis: Analysis) -> list[str]:
     notes = ["Brackets hold 95 % intervals; P(front) is the probability of being on the front."]
     if analysis.bench is not None:
         settings = analysis.bench.settings
+        devices = analysis.bench.devices or (analysis.bench.device,)
+        models = ", ".join(dict.fromkeys(device.model for device in devices))
         notes.append(
-            f"Latency: {analysis.bench.label}, {analysis.bench.device.model}, {settings.runtime} "
+            f"Latency: {analysis.bench.label}, {models}, {settings.runtime} "
             f"{settings.runtime_version}, threads: {settings.num_threads}, tokens: {settings.sequence_length}; "
             "the ratio is to SqueezeBERT's rule, below 1 is faster."
         )

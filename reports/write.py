@@ -19,7 +19,9 @@ from reports.drawings import FIGURE_NAMES, Drawing, drawings
 from reports.embedded import page_data
 from reports.profiles import CAVEAT
 from reports.published import published_table
+from reports.regret import reading, regret, regret_csv, regret_markdown, regret_table
 from reports.resampling import NUM_RESAMPLES, is_paired
+from reports.several_devices import DEVICES_HEADER, device_rows
 from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
 from reports.wording import answers
 from search_spaces.architecture import GROUP_POSITIONS
@@ -63,6 +65,10 @@ def write_report(run: Run, folder: Path) -> ReportFiles:
         "report.json": to_json(analysis).encode(),
         "index.html": _html(analysis, drawn, images).encode(),
     }
+    found = regret(analysis)
+    if found is not None:
+        contents["report.md"] += f"\n{regret_markdown(found)}".encode()
+        contents["regret.csv"] = regret_csv(found).encode()
     _replace_all(folder, contents)
     return ReportFiles(
         folder=folder,
@@ -82,6 +88,8 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
     front_header, front_rows = tables.front_table(analysis)
     share_header, share_rows = page.group_shares(analysis)
     parallel_header, parallel_rows = coordinate_rows(analysis) if "parallel" in drawn else ([], [])
+    found = regret(analysis)
+    regret_header, regret_rows = regret_table(found) if found is not None else ([], [])
     importance_header, importance_rows = page.importance_rows(analysis)
     svgs = {
         name: Markup(inline_svg(images[f"{name}.svg"], title=str(escape(drawing.alternative)), identifier=name))
@@ -99,6 +107,11 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "front_rows": front_rows,
         "cards": page.cards(analysis),
         "profile_caveat": CAVEAT,
+        "regret_reading": reading(found) if found is not None else "",
+        "regret_header": regret_header,
+        "regret_rows": regret_rows,
+        "devices_header": DEVICES_HEADER,
+        "device_rows": device_rows(analysis),
         "positions": GROUP_POSITIONS,
         "position_names": text.POSITION_NAMES,
         "short_names": text.SHORT_POSITION_NAMES,

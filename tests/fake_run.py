@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +19,9 @@ from device_lab.measurement import (
     Reason,
     RunSettings,
 )
-from device_lab.statistics import PRECISIONS
+from device_lab.statistics import PRECISIONS, ratio_interval
 from nas.cost import model_cost
-from nas.records import Objective, Role, Run, Score, Trial, TrialState
+from nas.records import DeviceLatency, Objective, Role, Run, Score, Trial, TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.reference import dense_encoder, squeezebert_rule
 from search_spaces.space import make_space
@@ -142,6 +143,37 @@ def fake_trial(
         failure=None,
         duration_s=20.0,
     )
+
+
+def on_devices(run: Run, ratios_on: Mapping[DeviceInfo, Callable[[Trial, float], float]]) -> Run:
+    """``run``, had it been timed on several devices: on each at a true ratio made from a trial and its own."""
+    trials = tuple(_on_devices(trial, ratios_on) for trial in run.trials)
+    first, *_ = ratios_on
+    return replace(run, trials=trials, device=first, devices=tuple(ratios_on))
+
+
+def _on_devices(trial: Trial, ratios_on: Mapping[DeviceInfo, Callable[[Trial, float], float]]) -> Trial:
+    if not trial.measurements:
+        known = [DeviceLatency(device=device, measurements=(), predicted=None) for device in ratios_on]
+        return replace(trial, on_devices=tuple(known))
+    own = ratio_interval(trial.measurements[-1].blocks).estimate
+    known = [
+        DeviceLatency(
+            device=device,
+            measurements=(
+                fake_measurement(
+                    f"t{trial.number}-{device.device_id}",
+                    ratio=ratio_there(trial, own),
+                    generator=np.random.default_rng([trial.number, position]),
+                    device=device,
+                ),
+            ),
+            predicted=None,
+        )
+        for position, (device, ratio_there) in enumerate(ratios_on.items())
+    ]
+    slowest = max(known, key=lambda each: ratio_interval(each.measurements[-1].blocks).estimate)
+    return replace(trial, measurements=slowest.measurements, on_devices=tuple(known))
 
 
 def failed(trial: Trial, *, failure: str) -> Trial:

@@ -89,9 +89,15 @@ def _interval_text(ratio: object) -> str:
 
 def _document(trial: Trial) -> dict[str, object]:
     from device_lab.statistics import ratio_interval
+    from device_lab.worst import worst_ratio
     from nas.documents import to_document
 
     measurement = trial.measurements[-1] if trial.measurements else None
+    timed = {each.device.device_id: each.measurements[-1] for each in trial.on_devices if each.measurements}
+    ratio = None
+    if measurement is not None:
+        ratio = worst_ratio([each.blocks for each in timed.values() or [measurement]])
+    own = {f"ratio_on_{name}": to_document(ratio_interval(each.blocks)) for name, each in timed.items()}
     return {
         "number": trial.number,
         "role": trial.role.value,
@@ -100,7 +106,8 @@ def _document(trial: Trial) -> dict[str, object]:
         "metric": trial.score.metric if trial.score else None,
         "score": to_document(trial.score.interval) if trial.score else None,
         "fidelity": trial.score.evaluator if trial.score else None,
-        "latency_ratio": to_document(ratio_interval(measurement.blocks)) if measurement else None,
+        "latency_ratio": to_document(ratio),
+        **own,
         "precision": measurement.precision.name if measurement else None,
         "macs": trial.cost.macs,
         "parameters": trial.cost.parameters,

@@ -93,7 +93,7 @@
     const lines = [["", a.name, b.name, "first against second"], [data.metric, percent(a.accuracy), percent(b.accuracy), difference(a.accuracy, b.accuracy)]];
     if (data.backend) {
       lines.push([`latency ratio, ${data.backend}`, ratio(a.ratio), ratio(b.ratio), ratio(quotient(a.ratio, b.ratio))]);
-      ["p50", "p90", "p99"].forEach((name, i) => lines.push([`${name} ms`, a.ms ? a.ms[i].toFixed(2) : "not known", b.ms ? b.ms[i].toFixed(2) : "not known", a.ms && b.ms ? (a.ms[i] / b.ms[i]).toFixed(3) : ""]));
+      if (a.ms || b.ms) ["p50", "p90", "p99"].forEach((name, i) => lines.push([`${name} ms`, a.ms ? a.ms[i].toFixed(2) : "not known", b.ms ? b.ms[i].toFixed(2) : "not known", a.ms && b.ms ? (a.ms[i] / b.ms[i]).toFixed(3) : ""]));
     }
     lines.push(["MACs", count(a.macs), count(b.macs), (a.macs / b.macs).toFixed(3)]);
     lines.push(["parameters", count(a.parameters), count(b.parameters), (a.parameters / b.parameters).toFixed(3)]);
@@ -160,7 +160,13 @@
   document.querySelector(".filter").addEventListener("submit", (event) => event.preventDefault());
 
   // A reader who doubts a ratio can have it computed again from the medians of its processes.
-  function recompute(blocks) {
+  // Of several devices the worst counts; see the method.
+  function recompute(sessions) {
+    const each = sessions.map(recomputeOne);
+    return [0, 1, 2].map((i) => Math.exp(Math.max(...each.map((bounds) => bounds[i]))));
+  }
+
+  function recomputeOne(blocks) {
     const all = blocks.map(([before, candidate, after]) => {
       const [r0, c, r1] = [before, candidate, after].map((i) => Math.log(data.medians_ns[i]));
       return c - (r0 + r1) / 2;
@@ -168,23 +174,23 @@
     const logs = all.filter((_, i) => blocks[i][3]);
     const mean = logs.reduce((sum, v) => sum + v, 0) / logs.length;
     const deviation = Math.sqrt(logs.reduce((sum, v) => sum + (v - mean) ** 2, 0) / (logs.length - 1));
-    const half = data.half_width_factors[logs.length] * deviation;
-    let [low, high] = [mean - half, mean + half];
+    let low = mean - data.low_half_width_factors[logs.length] * deviation;
+    let high = mean + data.half_width_factors[logs.length] * deviation;
     if (all.length - logs.length > data.max_dropped_share * all.length) {
-      const sorted = all.toSorted((a, b) => a - b), rank = data.median_ranks[all.length];
-      low = Math.min(low, sorted[rank - 1]);
-      high = Math.max(high, sorted[all.length - rank]);
+      const sorted = all.toSorted((a, b) => a - b);
+      low = Math.min(low, sorted[data.low_median_ranks[all.length] - 1]);
+      high = Math.max(high, sorted[all.length - data.median_ranks[all.length]]);
     }
-    return [mean, low, high].map(Math.exp);
+    return [mean, low, high];
   }
 
   if (byId("check")) {
     byId("check").addEventListener("click", () => {
       let worst = 0, checked = 0;
-      for (const [number, blocks] of Object.entries(data.blocks)) {
+      for (const [number, sessions] of Object.entries(data.blocks)) {
         const shown = data.trials[number].ratio;
         if (shown[1] === shown[2]) continue;
-        recompute(blocks).forEach((value, i) => { worst = Math.max(worst, Math.abs(value - shown[i])); });
+        recompute(sessions).forEach((value, i) => { worst = Math.max(worst, Math.abs(value - shown[i])); });
         checked += 1;
       }
       byId("checked").textContent = `${checked} ratios with their bounds recomputed; the largest difference is ${worst.toFixed(6)}`;
