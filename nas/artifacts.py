@@ -167,7 +167,7 @@ class ArtifactFolder:
         """
         marks = ((store, each.artifact_id) for store in self.stores for each in store.entries(USERS))
         found = {read(store, mark) for store, mark in marks}
-        return sorted(content.decode() for content in found if content)
+        return sorted(content.decode(errors="replace") for content in found if content)
 
     def _find(self, known: str, check: Callable[[bytes], Opened]) -> Opened | None:
         """Return what is here or where it is shared; ``check`` raises where it is damaged.

@@ -37,6 +37,7 @@ from nas.errors import StoreError
 from nas.holders import is_known_dead, show_holder
 from nas.runs import all_settings, is_held, task_settings
 from nas.store import Store, sqlite_url
+from nas.store_schema import require_store
 from nas.store_url import file_of_identity, parse_store_url, store_identity
 
 STORE_FILE, LOG_FILE, MODELS = "store.db", "log.txt", "models"
@@ -202,6 +203,8 @@ def _read_stores(artifacts: ArtifactFolder, *, runs_folder: Path, storage: str |
 
 
 def _read_store(url: str, known: _Known) -> None:
+    # Opening a place that holds no store would make one there.
+    require_store(parse_store_url(url))
     store = Store(url)
     try:
         rows = store.transaction(lambda connection: connection.execute(sa.select(tables.scores.c.document)).all())

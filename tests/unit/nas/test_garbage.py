@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -157,6 +159,21 @@ def test_a_store_that_cannot_be_read_stops_everything(runs_folder: Path) -> None
 
     with pytest.raises(StoreError, match=r"second/store\.db cannot be used: .*; nothing was removed$"):
         find(runs_folder)
+
+
+def test_a_database_that_is_no_store_is_left_as_it_is(runs_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    ArtifactFolder(runs_folder / "artifacts").add_user(store_identity(parse_store_url(sqlite_url(path))))
+
+    for storage in (None, sqlite_url(path), sqlite_url(tmp_path / "none.db")):
+        with pytest.raises(StoreError, match=r"there is no store at .*; nothing was removed$"):
+            find(runs_folder, storage=storage)
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("notes",)]
+    assert not (tmp_path / "none.db").exists()
 
 
 def test_a_store_that_used_the_artifacts_has_to_be_read(runs_folder: Path, tmp_path: Path) -> None:
