@@ -55,7 +55,7 @@ ROLES = [WorkRole.TRAIN] * 6 + [WorkRole.MEASURE] + [WorkRole.BOTH]
 KILL_EVERY_S = (1.5, 4.0)
 # Of the time of trouble: when what happens.
 CUTS, RESTART, FULL_DISK = (0.2, 0.4, 0.7), 0.5, (0.6, 0.65)
-FOLDER_BYTES, FILE_BYTES = 1 << 20, 16 << 10
+FOLDER_BYTES, FILE_BYTES = 32 << 20, 16 << 10
 WORK_S = 0.4
 MAX_END_MINUTES = 10.0
 REQUEST = SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import optuna
@@ -122,9 +122,8 @@ class Proposals:
         running = self._study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,))
         if any(trial.number not in self._shared.own_trials for trial in running):
             living, handed_over = self._shared.held_trials()
-            for trial in running:
-                if trial.number not in living | handed_over and self._shared.own_trial(trial.number):
-                    self._give_up(trial.number)
+            lost = [trial.number for trial in running if trial.number not in living | handed_over]
+            self._give_up_all([number for number in lost if self._shared.own_trial(number)])
 
     def propose_unanswered(self) -> None:
         """Propose again what failed for the want of a device: what was scored and measured of it is in the store."""
@@ -136,8 +135,17 @@ class Proposals:
 
     def give_up_own(self) -> None:
         """Fail this process's running trials, and propose their architectures again."""
-        for number in self._shared.own_trials:
+        with self._shared.proposing():
+            self._give_up_all(sorted(self._shared.own_trials))
+
+    def _give_up_all(self, numbers: Sequence[int]) -> None:
+        """Give trials up. What waits in the queue was to come after them, and shall again."""
+        waiting = self._study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)) if numbers else []
+        for number in numbers:
             self._give_up(number)
+        for trial in waiting:
+            self._study.enqueue_trial(trial.system_attrs.get(QUEUED_PARAMS_KEY, {}))
+            self._store.optuna_storage.set_trial_state_values(trial._trial_id, OptunaState.FAIL)
 
     def _give_up(self, number: int) -> None:
         storage = self._store.optuna_storage

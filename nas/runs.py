@@ -204,6 +204,12 @@ def read_goal(study: optuna.Study) -> int | None:
     return goal
 
 
+def find_goal(store: Store, name: str) -> int | None:
+    """Return how many distinct architectures the run called ``name`` shall have, or ``None`` if nobody said."""
+    with store.errors():
+        return read_goal(optuna.load_study(storage=store.optuna_storage, study_name=name))
+
+
 def find_settings(store: Store, name: str) -> SearchSettings | None:
     """Return the settings of the run called ``name``, or ``None`` if there is no such run."""
     with store.errors():
