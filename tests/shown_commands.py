@@ -10,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"(<!-- not run: (?P<reason>[^>]*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)```", flags=re.DOTALL)
 
+_COMMAND = re.compile(r"\$ (torchrun .*--no-python )?(?P<command>nas .*)")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
@@ -24,14 +26,17 @@ class Shown:
 
 
 def shown_commands(path: Path) -> list[Shown]:
-    """Return the ``nas`` commands of a document's console blocks, without remarks; ``target`` is where output goes."""
+    """Return the ``nas`` commands of a document's console blocks, without remarks; ``target`` is where output goes.
+
+    What ``torchrun`` starts is such a command, too.
+    """
     found = []
     for block in _BLOCK.finditer(path.read_text()):
         if block["kind"] != "console":
             continue
         for line in block["body"].splitlines():
-            if line.startswith("$ nas "):
-                command, _, target = line.removeprefix("$ ").split("  #")[0].partition(" > ")
+            if started := _COMMAND.match(line):
+                command, _, target = started["command"].split("  #")[0].partition(" > ")
                 found.append(
                     Shown(words=tuple(shlex.split(command)), target=target.strip(), reason=block["reason"] or "")
                 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +18,7 @@ from nas.cli.run_devices import RunDevices
 from nas.errors import SettingsError
 from nas.multi_task import MultiTaskEvaluator
 from nas.observer import Observer
+from nas.processes import ALONE, Processes
 from nas.records import Objective
 from nas.runs import (
     SearchRequest,
@@ -31,6 +33,7 @@ from nas.search import Search, check_space
 from nas.side_by_side import SideBySide
 from nas.store import Store
 from nas.store_url import parse_store_url, store_identity
+from nas.tasks import Task
 from nas.teacher import Teacher, prepare_teacher
 from nas.teacher_plans import teacher_plan
 from nas.timed_models import TimedModels
@@ -65,6 +68,46 @@ def _check_train_device(device: str) -> None:
         raise SettingsError(f"--train-device {device}: must be cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("--train-device cuda: PyTorch finds no CUDA device here; leave the option out")
+
+
+def prepare_teachers(
+    request: SearchRequest, *, workplace: Workplace, processes: Processes = ALONE, on_step: OnStep
+) -> Iterator[tuple[TokenizedTask, Teacher]]:
+    """Load the tasks of a request; then prepare a teacher for each, one after the other, as they are asked for.
+
+    Returns:
+        Each task, tokenized as its teacher wants it, and the teacher.
+
+    Raises:
+        NasError: If a name is unknown, a task is not usable, or a teacher cannot be made.
+        OSError: If a file cannot be read or written.
+    """
+    _check_train_device(workplace.train_device)
+    tasks = [load_requested_task(request, task) for task in request.tasks or (request.task,)]
+    plan = teacher_plan(request.teacher)
+    if len(tasks) > 1 and plan.recipe.num_steps == 0:
+        raise SettingsError(
+            f"teacher {request.teacher!r} is fine-tuned for one task already, and there are {len(tasks)} tasks; "
+            "give --teacher-steps"
+        )
+
+    def prepare(task: Task) -> tuple[TokenizedTask, Teacher]:
+        data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)
+        # Workers that begin at once on one machine train one teacher, not one each; the first process holds for all.
+        lock = lock_file(workplace.artifacts.path / "teachers" / "lock") if processes.is_first else nullcontext()
+        with lock:
+            teacher = prepare_teacher(
+                data,
+                plan,
+                artifacts=workplace.artifacts,
+                seed=request.seed,
+                device=workplace.train_device,
+                processes=processes,
+                on_step=on_step,
+            )
+        return data, teacher
+
+    return map(prepare, tasks)
 
 
 def prepare_search(
@@ -133,38 +176,20 @@ def prepare_scoring(request: SearchRequest, *, workplace: Workplace, store: Stor
     """
     check_sampler(request.sampler)
     check_fidelities(request.fidelities)
-    _check_train_device(workplace.train_device)
-    tasks = [load_requested_task(request, task) for task in request.tasks or (request.task,)]
-    plan = teacher_plan(request.teacher)
-    if len(tasks) > 1 and plan.recipe.num_steps == 0:
-        raise SettingsError(
-            f"teacher {request.teacher!r} is fine-tuned for one task already, and there are {len(tasks)} tasks; "
-            "give --teacher-steps"
-        )
+    teachers = prepare_teachers(request, workplace=workplace, on_step=on_teacher_step)
     # Before anything is trained: it is also where a place that cannot be written is found out.
     workplace.artifacts.add_user(store_identity(parse_store_url(store.url)))
-    benches = []
-    for task in tasks:
-        data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)
-        # Workers that begin at once on one machine train one teacher, not one each.
-        with lock_file(workplace.artifacts.path / "teachers" / "lock"):
-            teacher = prepare_teacher(
-                data,
-                plan,
-                artifacts=workplace.artifacts,
-                seed=request.seed,
-                device=workplace.train_device,
-                on_step=on_teacher_step,
-            )
-        evaluators = _make_evaluators(request, data, teacher, workplace)
-        benches.append(_Bench(data=data, teacher=teacher, evaluators=evaluators))
+    benches = [
+        _Bench(data=data, teacher=teacher, evaluators=_make_evaluators(request, data, teacher, workplace))
+        for data, teacher in teachers
+    ]
     evaluators = _over_tasks(benches, store)
     settings = SearchSettings(
         request=request,
-        task=",".join(task.name for task in tasks),
+        task=",".join(bench.data.task.name for bench in benches),
         task_sha256=",".join(bench.data.content_sha256 for bench in benches),
         # The teachers differ by their heads alone. What a head costs is told for the widest.
-        num_labels=max(task.num_labels for task in tasks),
+        num_labels=max(bench.data.task.num_labels for bench in benches),
         teacher_id=",".join(bench.teacher.teacher_id for bench in benches),
         teacher_architecture=benches[0].teacher.arch.to_json(),
         score_settings_ids=tuple(evaluator.settings_id for evaluator in evaluators),

@@ -36,8 +36,10 @@ from nas.cli.search import search
 from nas.cli.show import show
 from nas.cli.spaces import spaces
 from nas.cli.store_commands import store
+from nas.cli.teach import teach
+from nas.cli.torchrun import Started, ToldElsewhereError, await_end, quiet_unless_first
 from nas.cli.worker import worker
-from nas.errors import NasError
+from nas.errors import NasError, SettingsError
 from nas.passwords import hide_passwords
 from reports.errors import ReportError
 from search_spaces.errors import SearchSpaceError
@@ -61,6 +63,7 @@ for verb in (
     quickstart,
     search,
     worker,
+    teach,
     report,
     show,
     pick,
@@ -83,12 +86,27 @@ app.add_typer(runner, name="runner")
 app.add_typer(store, name="store")
 
 
+@app.callback()
+def refuse_several_processes(context: typer.Context) -> None:
+    started, verb = Started.read(), context.invoked_subcommand
+    if started.count > 1 and verb != teach.__name__:
+        if started.rank > 0:
+            raise ToldElsewhereError
+        raise SettingsError(
+            f"torchrun started {started.count} processes of `nas {verb}`, which works in one; run it without torchrun "
+            "(several train a teacher together: `nas teach`)"
+        )
+
+
 def main() -> None:
     """Run the command line and exit."""
     try:
-        with our_warnings_as_lines():
+        with quiet_unless_first(), our_warnings_as_lines():
             app(default_map=read_defaults(Path(FILE_NAME), cast("TyperGroup", typer.main.get_command(app))))
     except EXPECTED_ERRORS as error:
         message = hide_passwords(" ".join(str(error).split()))
-        print(f"nas: error: {message}", file=sys.stderr)
+        print(f"nas: error: {Started.read().prefix}{message}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except ToldElsewhereError:
+        await_end()
         sys.exit(1)

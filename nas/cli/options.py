@@ -28,6 +28,17 @@ Artifacts = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
+Task = Annotated[str | None, typer.Option(help="embedded-subj, or a GLUE task [default: embedded-subj]")]
+TaskFolder = Annotated[Path | None, typer.Option(help="folder with train.tsv and dev.tsv")]
+TeacherName = Annotated[
+    str | None, typer.Option(help="small, minilm, a checkpoint folder, or hub:OWNER/NAME [default: small]")
+]
+TeacherSteps = Annotated[
+    int | None, typer.Option(min=0, help="training steps of the teacher; 0 for one that is fine-tuned already")
+]
+TokensPerExample = Annotated[int | None, typer.Option(min=4, max=512, help="tokens per example [default: 128]")]
+TrainDevice = Annotated[str, typer.Option(help="where to train: cpu or cuda")]
+
 Runtime = Annotated[str, typer.Option(help="what executes the models: onnxruntime, executorch or litert")]
 Threads = Annotated[int, typer.Option(min=1, help="threads of the runtime")]
 SequenceLength = Annotated[int, typer.Option(min=1, max=512, help="tokens per sequence")]

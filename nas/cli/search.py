@@ -13,7 +13,21 @@ import typer
 
 from nas.cli.console import stderr
 from nas.cli.defaults import from_file
-from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, AsJson, Runner, RunsFolder, Storage, complete_run
+from nas.cli.options import (
+    DEFAULT_RUNS_FOLDER,
+    Artifacts,
+    AsJson,
+    Runner,
+    RunsFolder,
+    Storage,
+    Task,
+    TaskFolder,
+    TeacherName,
+    TeacherSteps,
+    TokensPerExample,
+    TrainDevice,
+    complete_run,
+)
 
 if TYPE_CHECKING:
     from nas.records import LatencyMode, Objective, Run
@@ -36,17 +50,13 @@ def search(
         int, typer.Option(min=1, help="distinct architectures the run shall have in all")
     ] = DEFAULT_NUM_TRIALS,
     space: Annotated[str | None, typer.Option(help="squeezebert, staged or grouped [default: grouped]")] = None,
-    task: Annotated[str | None, typer.Option(help="embedded-subj, or a GLUE task [default: embedded-subj]")] = None,
-    task_dir: Annotated[Path | None, typer.Option(help="folder with train.tsv and dev.tsv")] = None,
+    task: Task = None,
+    task_dir: TaskFolder = None,
     tasks: Annotated[
         str | None, typer.Option(help="several tasks: scores are their mean; --task-dir then holds a folder for each")
     ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="small, minilm, a checkpoint folder, or hub:OWNER/NAME [default: small]")
-    ] = None,
-    teacher_steps: Annotated[
-        int | None, typer.Option(min=0, help="training steps of the teacher; 0 for one that is fine-tuned already")
-    ] = None,
+    teacher: TeacherName = None,
+    teacher_steps: TeacherSteps = None,
     objectives: Annotated[
         str | None, typer.Option(help="of accuracy,latency,macs,parameters [default: accuracy,latency]")
     ] = None,
@@ -70,9 +80,7 @@ def search(
     runtime: Annotated[str | None, typer.Option(help="what executes the models [default: onnxruntime]")] = None,
     runner: Runner = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads of the runtime [default: 1]")] = None,
-    sequence_length: Annotated[
-        int | None, typer.Option(min=4, max=512, help="tokens per example [default: 128]")
-    ] = None,
+    sequence_length: TokensPerExample = None,
     latency: Annotated[
         str | None,
         typer.Option(
@@ -97,7 +105,7 @@ def search(
     phone_minutes: Annotated[
         float | None, typer.Option(min=0.0, help="time on the device that may be spent on measuring")
     ] = None,
-    train_device: Annotated[str, typer.Option(help="where to train: cpu or cuda")] = "cpu",
+    train_device: TrainDevice = "cpu",
     unqualified: Annotated[bool, typer.Option("--unqualified", help="time on a phone that has no certificate")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     storage: Storage = None,
@@ -259,48 +267,15 @@ def _request(run: str, given: dict[str, Any], defaults: Mapping[str, Any], store
     """Complete a request from the run's own, or from the defaults if the run is new."""
     from dataclasses import replace
 
-    from nas.runs import SearchRequest, find_settings, refuse_differences
-    from nas.tasks import task_name
+    from nas.cli.requests import new_request, with_tasks, with_teacher_steps
+    from nas.runs import find_settings, refuse_differences
 
     existing = find_settings(store, run)
     if existing is None:
-        if "task" in given or "tasks" in given:
-            defaults = {name: value for name, value in defaults.items() if name not in ("task", "tasks")}
-        given = _with_tasks({**defaults, **given})
-        if "task_dir" in given:
-            given = {"task": task_name(Path(given["task_dir"]))} | given
-        return SearchRequest(**_with_teacher_steps(given, SearchRequest()))
-    wanted = replace(existing.request, **_with_teacher_steps(_with_tasks(given), existing.request))
+        return new_request(given, defaults)
+    wanted = replace(existing.request, **with_teacher_steps(with_tasks(given), existing.request))
     refuse_differences(run, existing.request, wanted)
     return existing.request
-
-
-def _with_tasks(given: dict[str, Any]) -> dict[str, Any]:
-    """Take the names of several tasks apart. One alone is what ``--task`` and its own folder say."""
-    from nas.errors import SettingsError
-    from nas.tasks import find_task_folder, task_names
-
-    if "tasks" not in given:
-        return given
-    if "task" in given:
-        raise SettingsError(f"--task {given['task']} and --tasks {given['tasks']} choose twice; leave one out")
-    names = task_names(given["tasks"])
-    if len(names) > 1:
-        return given | {"task": ",".join(names), "tasks": names}
-    folder = {"task_dir": str(find_task_folder(Path(given["task_dir"]), names[0]))} if "task_dir" in given else {}
-    return given | folder | {"task": names[0], "tasks": ()}
-
-
-def _with_teacher_steps(given: dict[str, Any], request: SearchRequest) -> dict[str, Any]:
-    """Say how long to train the teacher in its name, completing what was left out from ``request``."""
-    from nas.teacher_plans import join_steps, split_steps
-
-    fields = {name: value for name, value in given.items() if name != "teacher_steps"}
-    if "teacher" in given or "teacher_steps" in given:
-        own_name, own_steps = split_steps(request.teacher)
-        name, steps = split_steps(given.get("teacher", own_name))
-        fields["teacher"] = join_steps(name, given.get("teacher_steps", own_steps if steps is None else steps))
-    return fields
 
 
 def _known_values(store: Store, run: str) -> dict[int, dict[Objective, float]]:
