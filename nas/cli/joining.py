@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 
 import torch
@@ -54,7 +53,15 @@ def joined_processes(train_device: str) -> Iterator[Processes]:
             dist.destroy_process_group()
         except BaseException as error:
             stop.is_late = True
-            told = _told(error, is_first=started.rank == 0, stop=stop, count_failed=partial(store.add, _NUM_FAILED))
+
+            def count_failed(more: int) -> int:
+                try:
+                    return int(store.add(_NUM_FAILED, more))
+                except dist.DistError:
+                    # torchrun itself is gone. Nobody can be asked, so nobody has told.
+                    return more
+
+            told = _told(error, is_first=started.rank == 0, stop=stop, count_failed=count_failed)
             if told is error:
                 raise
             raise told from error
