@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 
 import torch
@@ -18,6 +19,8 @@ from nas.errors import LostProcessError, SettingsError
 from nas.processes import ALONE, Processes
 
 _NUM_FAILED = "nas/num_failed"
+# The first process may wait for a search that trains the same teacher, or download first weights.
+_PATIENCE = timedelta(days=1)
 
 
 @contextmanager
@@ -48,7 +51,9 @@ def joined_processes(train_device: str) -> Iterator[Processes]:
             backend = "nccl" if train_device == "cuda" else "gloo"
             if backend == "nccl":
                 take_gpu(started)
-            dist.init_process_group(backend, store=store, rank=started.rank, world_size=started.count)
+            dist.init_process_group(
+                backend, store=store, rank=started.rank, world_size=started.count, timeout=_PATIENCE
+            )
             yield Processes(rank=started.rank, count=started.count)
             dist.destroy_process_group()
         except BaseException as error:

@@ -10,6 +10,7 @@ from nas.cli.console import print_json, stderr, stdout
 from nas.cli.defaults import from_file
 from nas.cli.options import (
     DEFAULT_RUNS_FOLDER,
+    Artifacts,
     AsJson,
     RunsFolder,
     Task,
@@ -36,6 +37,7 @@ def teach(
     sequence_length: TokensPerExample = None,
     train_device: TrainDevice = "cpu",
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
+    artifacts: Artifacts = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the teacher of a search and keep it; `nas search` with the same options finds it.
@@ -63,9 +65,12 @@ def teach(
         from nas.cli.joining import joined_processes
         from nas.cli.progress import show_progress
         from nas.cli.requests import new_request
+        from nas.cli.stores import open_artifacts
 
-        workplace = Workplace(runs_folder=runs_folder, train_device=train_device)
         with joined_processes(train_device) as processes, show_progress() as progress:
+            workplace = Workplace(
+                artifacts=open_artifacts(runs_folder=runs_folder, shared=artifacts), train_device=train_device
+            )
             bar = progress.add_task("teacher", total=None)
             prepared = [
                 made

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas.cli.console import stderr
-from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, Runner, RunsFolder, Storage, complete_run
+from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, Runner, RunsFolder, Storage, TrainDevice, complete_run
 
 if TYPE_CHECKING:
     from nas.cli.worker_parts import WorkerPlace
@@ -24,7 +24,7 @@ def worker(
     run: Annotated[str, typer.Option("--run", help="the run; `nas search` makes one", autocompletion=complete_run)],
     *,
     role: Annotated[str, typer.Option(help="train (propose and score), measure, or both")] = "both",
-    train_device: Annotated[str, typer.Option(help="where to train: cpu or cuda")] = "cpu",
+    train_device: TrainDevice = "cpu",
     runner: Runner = None,
     phone_minutes: Annotated[
         float | None, typer.Option(min=0.0, help="time on the device that this worker may spend on measuring")
