@@ -119,12 +119,17 @@ def _next(ranked: Sequence[Evidence]) -> Evidence | None:
 
 
 def _share_below(interval: Interval, limit: float, *, is_ratio: bool = False) -> float:
-    """Return how likely the true value lies at or below ``limit``; a ratio's interval is symmetric in its log."""
-    if interval.high <= interval.low:
-        return float(interval.estimate <= limit)
+    """Return how likely the true value lies at or below ``limit``, by a normal distribution on each side.
+
+    Of a ratio in its log. An interval need not be symmetric: that of the worst of several devices is not.
+    """
     scale = math.log if is_ratio else float
-    deviation = (scale(interval.high) - scale(interval.low)) / 2 / NormalDist().inv_cdf((1 + interval.level) / 2)
-    return NormalDist(scale(interval.estimate), deviation).cdf(scale(limit))
+    end = interval.high if limit > interval.estimate else interval.low
+    width = abs(scale(end) - scale(interval.estimate))
+    if width == 0:
+        return float(interval.estimate <= limit)
+    quantile = NormalDist().inv_cdf((1 + interval.level) / 2)
+    return NormalDist().cdf((scale(limit) - scale(interval.estimate)) / width * quantile)
 
 
 def _how_surely(probability: float) -> str:

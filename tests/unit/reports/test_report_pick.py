@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from device_lab.measurement import Interval
 from nas.records import Role
 from reports.analysis import Analysis, analyse
 from reports.errors import NothingFitsError
@@ -66,6 +69,19 @@ def test_the_rule_itself_may_be_picked_and_has_no_runner_up() -> None:
     assert pick.runner_up is None
     assert pick.probability == 1.0
     assert sentences(pick, analysis)[-1] == "There is no runner-up: no other model keeps the limit."
+
+
+@pytest.mark.parametrize(("limit", "is_sure"), [(1.19, False), (1.21, True)])
+def test_a_lopsided_interval_is_sure_of_a_limit_only_beyond_its_own_end(limit: float, is_sure: bool) -> None:
+    analysis = analysis_of((0.88, 0.8))
+    # As of the worst of several devices, of which one is not known well.
+    rule, model = analysis.compared
+    lopsided = replace(analysis, compared=(rule, replace(model, ratio=Interval(estimate=0.8, low=0.7, high=1.2))))
+
+    pick = pick_within_latency(lopsided, max_ratio=limit)
+
+    found = [sentence for sentence in sentences(pick, lopsided) if sentence.startswith("It keeps the limit")]
+    assert ("whole 95 % interval" in found[0]) == is_sure
 
 
 def test_without_scores_the_fastest_is_picked() -> None:
