@@ -21,6 +21,7 @@ from nas.store import Store, sqlite_url
 from nas.timing import TimingPlan
 from reports.analysis import analyse
 from reports.front import hypervolume
+from search_spaces.reference import squeezebert_rule
 from tests.fake_parts import SEQUENCE_LENGTH, TEACHER, FormulaEvaluator, Listener, SizeDevice, make_search
 
 HYBRID = SearchRequest(
@@ -222,7 +223,24 @@ def test_what_is_slow_by_its_prediction_is_neither_scored_nor_timed(store: Store
     assert any("misses a constraint: a latency ratio of" in str(item.left_out) for item in analysis.evidence)
 
 
-def test_what_scores_too_little_is_left_out_and_not_promoted(store: Store, tmp_path: Path) -> None:
+def test_the_least_accuracy_is_asked_of_the_last_fidelity_alone(store: Store, tmp_path: Path) -> None:
+    evaluators = [FormulaEvaluator(name="projected"), FormulaEvaluator(name="distilled", bonus=0.3)]
+    best_projected = max(
+        evaluators[0].evaluate(arch).interval.estimate for arch in (TEACHER, squeezebert_rule(TEACHER))
+    )
+    # Met by nothing that is projected, and by all that is distilled.
+    request = replace(HYBRID, min_accuracy=round(best_projected + 0.1, 3))
+    listener = Listener()
+
+    make_search(store, tmp_path, request=request, evaluators=evaluators, listener=listener).run(16)
+
+    front = analyse(load_run(store, "run")).front
+    assert front
+    assert {item.trial.score.evaluator for item in front if item.trial.score} == {"distilled"}
+    assert Role.CANDIDATE in {item.trial.role for item in front}
+
+
+def test_what_scores_too_little_is_left_out(store: Store, tmp_path: Path) -> None:
     evaluators = [FormulaEvaluator(name="projected"), FormulaEvaluator(name="distilled", bonus=0.01)]
     scores = sorted(evaluators[0].evaluate(arch).interval.estimate for arch in (TEACHER,))
     floor = round(scores[0] - 0.05, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections import Counter
@@ -13,6 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState as OptunaState
 
+from benchmarks.killed_search import content, search
 from nas.claims import find_claims
 from nas.holders import is_known_dead
 from nas.records import LatencyMode, Objective, Run, TrialState
@@ -186,6 +188,23 @@ def test_a_trial_of_a_machine_that_vanished_is_taken_up_once_its_lease_has_ended
 
     assert listener.num_waits >= 1
     assert study.trials[number].state == OptunaState.FAIL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [25, 83, 390, 1100])
+def test_a_search_killed_at_any_statement_ends_once_resumed_like_one_never_stopped(tmp_path: Path, at: int) -> None:
+    whole, killed = sqlite_url(tmp_path / "whole.db"), sqlite_url(tmp_path / "killed.db")
+    search(whole, tmp_path)
+    numbers = itertools.count(1)
+
+    def die() -> None:
+        if next(numbers) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    search(killed, tmp_path, before_statement=die)
+    search(killed, tmp_path)
+
+    assert content(killed) == content(whole)
 
 
 def test_a_trial_that_another_told_in_the_meantime_is_told_once(store: Store, tmp_path: Path) -> None:
