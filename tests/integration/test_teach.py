@@ -153,7 +153,8 @@ def test_a_signal_ends_all_processes_with_one_line_and_a_whole_checkpoint(
 ) -> None:
     process = start("--no-python", "nas", "teach", *WITHOUT_END, "--runs-folder", "runs", folder=tmp_path)
     folder, give_up_s = nas.runs_folder / "artifacts/teachers", time.monotonic() + 120
-    while not list(folder.glob("*.checkpoint")) and time.monotonic() < give_up_s:
+    # A file that is being written begins with a dot.
+    while not list(folder.glob("[!.]*.checkpoint")) and time.monotonic() < give_up_s:
         time.sleep(0.1)
 
     process.send_signal(number)
