@@ -12,14 +12,18 @@ from reports.style import ORANGE, in_style, new_figure, settle
 
 # From here on a field is as dark as any.
 DARKEST = 1.5
-_MOST_OPAQUE = 0.85
+# Text stays legible on it, dark on a light page and light on a dark one.
+_MOST_OPAQUE = 0.45
+_INCHES_OF_ROW_NAMES, _INCHES_OF_LETTER = 2.6, 0.1
 
 
 @in_style
 def regret_figure(found: Regret) -> Figure:
     """Draw the matrix, the networks from top to bottom and the devices from left to right."""
     num_rows, num_columns = len(found.rows), len(found.devices)
-    figure, (axes,) = new_figure(width=max(5.2, 2.6 + 0.9 * num_columns), height=1.3 + 0.45 * num_rows)
+    longest = max(len(device.device_id) for device in found.devices)
+    width = _INCHES_OF_ROW_NAMES + max(0.9, _INCHES_OF_LETTER * longest) * num_columns
+    figure, (axes,) = new_figure(width=max(5.2, width), height=1.3 + 0.45 * num_rows)
     for i, row in enumerate(found.rows):
         for j, cell in enumerate(row.cells):
             share = min(max(math.log(cell.estimate), 0.0) / math.log(DARKEST), 1.0)
