@@ -33,6 +33,9 @@ from scipy.special import bdtr, stdtrit
 from device_lab.errors import TooFewBlocksError
 from device_lab.measurement import Block, Interval, Precision, ProcessRun, Reason
 
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
 LEVEL = 0.95
 INTERVAL_FACTOR = 1.20
 MAX_REFERENCE_CHANGE = 0.05
@@ -62,63 +65,119 @@ def process_median_ns(run: ProcessRun) -> float:
     return float(samples[middle]) if len(samples) % 2 else (samples[middle - 1] + samples[middle]) / 2
 
 
+def block_medians_ns(blocks: Sequence[Block]) -> Floats:
+    """Return the medians of processes by block, (n, 3): reference before, candidate, reference after, nanoseconds."""
+    medians: dict[int, float] = {}
+
+    def median_ns(run: ProcessRun) -> float:
+        # Consecutive blocks share a reference.
+        if id(run) not in medians:
+            medians[id(run)] = process_median_ns(run)
+        return medians[id(run)]
+
+    rows = [[median_ns(run) for run in (b.reference_before, b.candidate, b.reference_after)] for b in blocks]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)
+
+
 def block_log_ratio(block: Block) -> float:
     """Return the log ratio of candidate to reference in one block."""
-    before, after = process_median_ns(block.reference_before), process_median_ns(block.reference_after)
-    return math.log(process_median_ns(block.candidate)) - (math.log(before) + math.log(after)) / 2
+    return float(_log_ratios(block_medians_ns([block]))[0])
 
 
 def reference_change(block: Block) -> float:
     """Return the log ratio of the two references of a block, after over before."""
-    return math.log(process_median_ns(block.reference_after) / process_median_ns(block.reference_before))
+    return float(_reference_changes(block_medians_ns([block]))[0])
 
 
-def kept_blocks(blocks: Iterable[Block]) -> tuple[Block, ...]:
-    """Return the blocks that count, in order.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Findings:
+    """What the medians of n blocks say.
+
+    ``log_ratios`` (n,) are of candidate to reference, ``is_kept`` (n,) tells the
+    blocks that count. ``ratio`` is ``None`` if fewer than two do, and
+    ``half_width``, the larger distance from its logarithm to a bound, is then
+    infinite. ``is_disturbed`` if more than two fifths of the blocks were
+    dropped, so that those kept need not be typical.
+    """
+
+    log_ratios: Floats
+    is_kept: Bools
+    ratio: Interval | None
+    half_width: float
+    is_disturbed: bool
+
+    @property
+    def num_kept(self) -> int:
+        """How many blocks count."""
+        return int(self.is_kept.sum())
+
+
+def find(medians_ns: Floats) -> Findings:
+    """Return what blocks say by the medians of their processes, see `block_medians_ns`.
 
     A block is dropped if its two references differ by more than 5 %. Of the
     others, one is dropped if it lies further from their median than 5 % and
     than `MAX_DEVIATIONS` robust standard deviations (1.4826 times the median
-    absolute deviation): other work hit its candidate alone. Always ask with all
-    blocks: those that were kept have another median, and would lose more.
+    absolute deviation): other work hit its candidate alone.
+
+    The ratio has a t interval over the kept blocks, widened by
+    `INTERVAL_FACTOR`, on the log scale and exponentiated: below 1 means faster
+    than the reference. Of blocks that are disturbed it takes in the interval of
+    the median of them all.
     """
-    steady = [block for block in blocks if abs(reference_change(block)) <= MAX_REFERENCE_CHANGE]
-    if not steady:
-        return ()
-    log_ratios = np.array([block_log_ratio(block) for block in steady])
-    distances = np.abs(log_ratios - np.median(log_ratios))
-    limit = max(MAX_REFERENCE_CHANGE, MAX_DEVIATIONS * 1.4826 * float(np.median(distances)))
-    return tuple(block for block, distance in zip(steady, distances.tolist(), strict=True) if distance <= limit)
+    log_ratios = _log_ratios(medians_ns)
+    is_kept = np.abs(_reference_changes(medians_ns)) <= MAX_REFERENCE_CHANGE
+    if is_kept.any():
+        distances = np.abs(log_ratios - _median(log_ratios[is_kept]))
+        is_kept &= distances <= max(MAX_REFERENCE_CHANGE, MAX_DEVIATIONS * 1.4826 * _median(distances[is_kept]))
+    is_disturbed = len(log_ratios) - int(is_kept.sum()) > MAX_DROPPED_SHARE * len(log_ratios)
+    ratio, half_width = None, math.inf
+    if is_kept.sum() >= MIN_KEPT_BLOCKS:
+        centre, low, high = _log_interval(log_ratios, is_kept, is_disturbed=is_disturbed)
+        half_width = max(high - centre, centre - low)
+        ratio = Interval(estimate=math.exp(centre), low=math.exp(low), high=math.exp(high), level=LEVEL)
+    return Findings(
+        log_ratios=log_ratios, is_kept=is_kept, ratio=ratio, half_width=half_width, is_disturbed=is_disturbed
+    )
+
+
+def kept_blocks(blocks: Iterable[Block]) -> tuple[Block, ...]:
+    """Return the blocks that count, in order; see `find`.
+
+    Always ask with all blocks: those that were kept have another median, and would lose more.
+    """
+    blocks = tuple(blocks)
+    is_kept = find(block_medians_ns(blocks)).is_kept
+    return tuple(block for block, kept in zip(blocks, is_kept.tolist(), strict=True) if kept)
 
 
 def is_disturbed(blocks: Sequence[Block]) -> bool:
     """Return whether more than two fifths of the blocks were dropped, so that those kept need not be typical."""
-    return _are_too_few(len(kept_blocks(blocks)), num_blocks=len(blocks))
+    return find(block_medians_ns(blocks)).is_disturbed
 
 
 def half_width(blocks: Sequence[Block]) -> float:
     """Return the larger distance from the log ratio to a bound of its interval; infinite below two kept blocks."""
-    kept = kept_blocks(blocks)
-    if len(kept) < 2:
-        return math.inf
-    centre, low, high = _log_interval(blocks, kept)
-    return max(high - centre, centre - low)
+    return find(block_medians_ns(blocks)).half_width
 
 
 def ratio_interval(blocks: Sequence[Block], *, level: float = LEVEL) -> Interval:
-    """Return the ratio of candidate to reference with its interval, 95 % unless told otherwise.
-
-    A t interval over the kept blocks, widened by `INTERVAL_FACTOR`, on
-    the log scale and exponentiated: below 1 means faster than the reference. Of
-    blocks that are disturbed it takes in the interval of the median of them all.
+    """Return the ratio of candidate to reference with its interval, 95 % unless told otherwise; see `find`.
 
     Raises:
         TooFewBlocksError: If fewer than two blocks were kept.
     """
-    kept = kept_blocks(blocks)
-    if len(kept) < 2:
-        raise TooFewBlocksError(num_kept=len(kept), num_blocks=len(blocks))
-    centre, low, high = _log_interval(blocks, kept, level=level)
+    found = find(block_medians_ns(blocks))
+    if found.ratio is None:
+        raise TooFewBlocksError(num_kept=found.num_kept, num_blocks=len(blocks))
+    return interval_at(found, level=level)
+
+
+def interval_at(findings: Findings, *, level: float) -> Interval:
+    """Return the ratio that findings have with its interval at another level."""
+    centre, low, high = _log_interval(
+        findings.log_ratios, findings.is_kept, is_disturbed=findings.is_disturbed, level=level
+    )
     return Interval(estimate=math.exp(centre), low=math.exp(low), high=math.exp(high), level=level)
 
 
@@ -141,13 +200,14 @@ def decide(blocks: Sequence[Block], *, precision: Precision) -> Reason | None:
     ones, ends the measurement: `Reason.NOISY_REFERENCE` when more than a
     quarter of the blocks were dropped, else `Reason.BUDGET`.
     """
-    kept = kept_blocks(blocks)
-    if len(kept) in precision.looks and half_width(blocks) <= precision.goal:
+    found = find(block_medians_ns(blocks))
+    num_kept = found.num_kept
+    if num_kept in precision.looks and found.half_width <= precision.goal:
         return Reason.GOAL_MET
     last_look = precision.looks[-1]
-    if len(kept) < last_look and len(blocks) < 2 * last_look:
+    if num_kept < last_look and len(blocks) < 2 * last_look:
         return None
-    num_dropped = len(blocks) - len(kept)
+    num_dropped = len(blocks) - num_kept
     return Reason.NOISY_REFERENCE if num_dropped > _NOISY_SHARE * len(blocks) else Reason.BUDGET
 
 
@@ -240,31 +300,45 @@ def busy_cores(runs: Iterable[ProcessRun]) -> float:
     return float(cpu_ns / wall_ns)
 
 
-def _are_too_few(num_kept: int, *, num_blocks: int) -> bool:
-    return num_blocks - num_kept > MAX_DROPPED_SHARE * num_blocks
+def _log_ratios(medians_ns: Floats) -> Floats:
+    logs: Floats = np.log(medians_ns)
+    ratios: Floats = logs[:, 1] - (logs[:, 0] + logs[:, 2]) / 2
+    return ratios
+
+
+def _reference_changes(medians_ns: Floats) -> Floats:
+    changes: Floats = np.log(medians_ns[:, 2] / medians_ns[:, 0])
+    return changes
+
+
+def _median(values: Floats) -> float:
+    # What `np.median` gives, in a third of its time for the few values a measurement has.
+    middle = len(values) // 2
+    ordered = np.sort(values)
+    return float(ordered[middle]) if len(values) % 2 else float(ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _log_interval(
-    blocks: Sequence[Block], kept: Sequence[Block], *, level: float = LEVEL
+    log_ratios: Floats, is_kept: Bools, *, is_disturbed: bool, level: float = LEVEL
 ) -> tuple[float, float, float]:
     """Return the log ratio of two or more kept blocks, and the bounds of its interval."""
-    log_ratios = [block_log_ratio(block) for block in kept]
+    kept = log_ratios[is_kept]
     quantile = float(stdtrit(len(kept) - 1, (1 + level) / 2))
-    centre = float(np.mean(log_ratios))
-    half = INTERVAL_FACTOR * quantile * float(np.std(log_ratios, ddof=1)) / math.sqrt(len(kept))
+    centre = float(kept.mean())
+    half = INTERVAL_FACTOR * quantile * float(kept.std(ddof=1)) / math.sqrt(len(kept))
     low, high = centre - half, centre + half
-    if _are_too_few(len(kept), num_blocks=len(blocks)):
-        everything = sorted(block_log_ratio(block) for block in blocks)
+    if is_disturbed:
+        everything = np.sort(log_ratios)
         rank = median_rank(len(everything), level=level)
-        low, high = min(low, everything[rank - 1]), max(high, everything[-rank])
+        low, high = min(low, float(everything[rank - 1])), max(high, float(everything[-rank]))
     return centre, low, high
 
 
-def _weighted_quantiles(sorted_values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weighted_quantiles(sorted_values: Floats, weights: Floats) -> Floats:
     """Return the smallest values below or at which 50, 90 and 99 % of each row of ``weights`` (r, n) lie, as (r, 3)."""
     cumulative = np.cumsum(weights, axis=1)
     # The slack keeps a share that is exact in theory from being missed by a rounding of the sum.
     targets = cumulative[:, -1:] * (1 - 1e-12) * np.array([0.50, 0.90, 0.99])
     positions = [np.searchsorted(row, target) for row, target in zip(cumulative, targets, strict=True)]
-    quantiles: NDArray[np.float64] = sorted_values[np.array(positions)]
+    quantiles: Floats = sorted_values[np.array(positions)]
     return quantiles

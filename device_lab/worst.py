@@ -17,8 +17,9 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
+from device_lab.errors import TooFewBlocksError
 from device_lab.measurement import Block, Interval
-from device_lab.statistics import LEVEL, ratio_interval
+from device_lab.statistics import LEVEL, Findings, block_medians_ns, find, interval_at
 
 
 def worst_ratio(sessions: Sequence[Sequence[Block]]) -> Interval:
@@ -29,9 +30,22 @@ def worst_ratio(sessions: Sequence[Sequence[Block]]) -> Interval:
     Raises:
         TooFewBlocksError: If a device has fewer than two kept blocks.
     """
+    return worst_of([find(block_medians_ns(blocks)) for blocks in sessions])
+
+
+def worst_of(sessions: Sequence[Findings]) -> Interval:
+    """Return the greatest ratio of one candidate over several devices, given what the blocks of each say.
+
+    Raises:
+        TooFewBlocksError: If a device has fewer than two kept blocks.
+    """
     shared = shared_level(LEVEL, len(sessions))
-    lows = [ratio_interval(blocks, level=shared).low for blocks in sessions]
-    return _worst([ratio_interval(blocks) for blocks in sessions], lows)
+    ratios = []
+    for each in sessions:
+        if each.ratio is None:
+            raise TooFewBlocksError(num_kept=each.num_kept, num_blocks=len(each.is_kept))
+        ratios.append(each.ratio)
+    return _worst(ratios, [interval_at(each, level=shared).low for each in sessions])
 
 
 def worst_interval(intervals: Sequence[Interval]) -> Interval:

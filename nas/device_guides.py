@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from device_lab.measurement import Interval, Measurement
+from device_lab.timed import Timed
 from device_lab.worst import worst_interval
 from nas.errors import PredictionError
 from nas.latency import LEVEL, PredictedLatency
 from nas.latency_guide import Guide, LatencyGuide
 from nas.records import LatencyMode
-from nas.run_latencies import architectures_of, find_measured
+from nas.run_latencies import find_measured
 from nas.runs import SearchSettings, reference_architecture
 from nas.store import Store
 from search_spaces.architecture import Architecture
@@ -35,7 +36,7 @@ class DeviceGuides:
         """Take in a measurement, for the device it is of."""
         self._guides[measurement.device.device_id].learn(arch, measurement)
 
-    def reread(self, measured: Mapping[Architecture, Sequence[Measurement]]) -> None:
+    def reread(self, measured: Mapping[Architecture, Sequence[Timed]]) -> None:
         """Take in what other processes measured, each device what is of it."""
         for device_id, guide in self._guides.items():
             guide.reread(_taken_on(device_id, measured))
@@ -100,23 +101,23 @@ def make_guide(store: Store, settings: SearchSettings, space: Space) -> Guide | 
     return DeviceGuides(guides) if settings.devices else guides[settings.device.device_id]
 
 
-def find_measured_of_run(store: Store, settings: SearchSettings) -> dict[Architecture, tuple[Measurement, ...]]:
+def find_measured_of_run(store: Store, settings: SearchSettings) -> dict[Architecture, tuple[Timed, ...]]:
     """Return what was measured, by any run, on the devices of a run under its settings.
 
     Raises:
         StoreError: If the store cannot be read.
     """
-    measured: dict[Architecture, tuple[Measurement, ...]] = {}
+    measured: dict[Architecture, tuple[Timed, ...]] = {}
     if settings.device is None or settings.settings is None:
         return measured
-    among = architectures_of(store)
     for device in settings.devices or (settings.device,):
         found = find_measured(
             store,
             device_id=device.device_id,
             settings=settings.settings,
             reference=reference_architecture(settings),
-            among=among,
+            among={},
+            others=True,
         )
         for arch, measurements in found.items():
             measured[arch] = (*measured.get(arch, ()), *measurements)
@@ -124,8 +125,8 @@ def find_measured_of_run(store: Store, settings: SearchSettings) -> dict[Archite
 
 
 def _taken_on(
-    device_id: str, measured: Mapping[Architecture, Sequence[Measurement]]
-) -> dict[Architecture, tuple[Measurement, ...]]:
+    device_id: str, measured: Mapping[Architecture, Sequence[Timed]]
+) -> dict[Architecture, tuple[Timed, ...]]:
     of_device = {
         arch: tuple(each for each in measurements if each.device.device_id == device_id)
         for arch, measurements in measured.items()

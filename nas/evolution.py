@@ -10,7 +10,7 @@ Shapes: n = rows of answers, p = parameters, d = objectives, v = directions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,19 @@ MIN_TOLD = 2
 # By how much the worst that counts lies beyond the worst told, as a share of what was told.
 SLACK = 0.1
 
-Row = tuple[int, ...]
+# A row of answers as bytes, which sort as the answers do.
+Row = bytes
+_ANSWER = np.dtype(">u2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What one trial says: its row, its losses if it is complete, and its limits if it came so far."""
+
+    row: Row
+    state: TrialState
+    losses: list[float] | None
+    limits: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +66,12 @@ class EvolutionSampler(BaseSampler):
     Deterministic by ``seed`` and what is distinct among the trials, whatever their
     order. Trials under way count as if they had what the model expects of them;
     trials that fail teach it where not to look, unless the same was tried again.
+    ``earlier``, a sampler of the same study, hands over what it has read of finished trials.
     """
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution], *, seed: int) -> None:
+    def __init__(
+        self, distributions: Mapping[str, BaseDistribution], *, seed: int, earlier: BaseSampler | None = None
+    ) -> None:
         self._distributions = {
             name: each for name, each in distributions.items() if isinstance(each, IntDistribution) and each.step == 1
         }
@@ -64,6 +79,9 @@ class EvolutionSampler(BaseSampler):
         self._lows: Ints = np.array([self._distributions[name].low for name in self._questions.names])
         self._seed = seed
         self._independent = RandomSampler(seed=seed)
+        is_same = isinstance(earlier, EvolutionSampler) and earlier._distributions == self._distributions
+        # By the trial's id; what is finished never changes.
+        self._told: dict[int, Told] = earlier._told if isinstance(earlier, EvolutionSampler) and is_same else {}
 
     def infer_relative_search_space(self, _study: Study, _trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return all ordered parameters. See `BaseSampler.infer_relative_search_space`."""
@@ -90,25 +108,38 @@ class EvolutionSampler(BaseSampler):
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def _read(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> History:
-        signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
-        asked = [each for each in trials if self._distributions.keys() <= each.params.keys()]
-        rows = np.array([list(map(each.params.__getitem__, self._questions.names)) for each in asked], dtype=np.int64)
-        keys = map(tuple, self._questions.canonical(rows.reshape(-1, len(self._lows)) - self._lows).tolist())
         losses: dict[Row, list[float]] = {}
         limits: dict[str, dict[Row, float]] = {}
         states: dict[Row, set[TrialState]] = {}
-        for key, each in sorted(zip(keys, asked, strict=True), key=lambda pair: pair[0]):
-            states.setdefault(key, set()).add(each.state)
-            if each.state == TrialState.COMPLETE:
-                losses[key] = [sign * value for sign, value in zip(signs, each.values, strict=True)]
-            if each.state in (TrialState.COMPLETE, TrialState.PRUNED):
-                for name, value in each.constraints.items():
-                    limits.setdefault(name, {})[key] = value
-        pending = [key for key, its in states.items() if TrialState.RUNNING in its and key not in losses]
+        for told in sorted(self._all_told(trials, directions), key=lambda each: each.row):
+            states.setdefault(told.row, set()).add(told.state)
+            if told.losses is not None:
+                losses[told.row] = told.losses
+            for name, value in told.limits.items():
+                limits.setdefault(name, {})[told.row] = value
+        pending = [row for row, its in states.items() if TrialState.RUNNING in its and row not in losses]
         # What failed and was then tried again has been interrupted.
-        if failed := [key for key, its in states.items() if its == {TrialState.FAIL}]:
+        if failed := [row for row, its in states.items() if its == {TrialState.FAIL}]:
             limits["failed"] = dict.fromkeys(losses, -1.0) | dict.fromkeys(failed, 1.0)
         return History(losses=losses, limits=limits, pending=pending, seen=set(states))
+
+    def _all_told(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[Told]:
+        """Return what the trials that were asked everything say, in their order."""
+        signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
+        fresh = [
+            each
+            for each in trials
+            if each._trial_id not in self._told and self._distributions.keys() <= each.params.keys()
+        ]
+        answers = [list(map(each.params.__getitem__, self._questions.names)) for each in fresh]
+        rows = np.array(answers, dtype=np.int64).reshape(-1, len(self._lows)) - self._lows
+        of_fresh = {
+            each._trial_id: _told(each, row, signs)
+            for each, row in zip(fresh, _keys(self._questions.canonical(rows)), strict=True)
+        }
+        known = self._told | of_fresh
+        self._told |= {number: told for number, told in of_fresh.items() if told.state.is_finished()}
+        return [known[each._trial_id] for each in trials if each._trial_id in known]
 
     def _propose(self, history: History, place: int) -> Ints:
         """Return the row that is the ``place``-th best of those found, or any if all have been seen."""
@@ -125,7 +156,7 @@ class EvolutionSampler(BaseSampler):
         children = np.concatenate([strangers, self._children(judge.parents, generator)])
         found, scores = strangers[:0], np.empty(0)
         for _ in range(NUM_ROUNDS):
-            children = self._unseen(children, history.seen | set(map(tuple, found.tolist())))
+            children = self._unseen(children, history.seen.union(_keys(found)))
             found, scores = np.concatenate([found, children]), np.concatenate([scores, judge.scores(children)])
             order = np.argsort(-scores, kind="stable")
             found, scores = found[order], scores[order]
@@ -134,7 +165,7 @@ class EvolutionSampler(BaseSampler):
 
     def _unseen(self, rows: Ints, seen: set[Row]) -> Ints:
         rows = np.unique(self._questions.canonical(rows), axis=0)
-        return rows[[row not in seen for row in map(tuple, rows.tolist())]]
+        return rows[[row not in seen for row in _keys(rows)]]
 
     def _strangers(self, count: int, generator: np.random.Generator) -> Ints:
         """Draw rows of which every other gives the same answers in all layers."""
@@ -168,7 +199,7 @@ class Judge:
 
     def __init__(self, questions: Questions, history: History, generator: np.random.Generator) -> None:
         self._questions = questions
-        told: Ints = np.array(list(history.losses))
+        told = _rows(history.losses)
         losses = np.array(list(history.losses.values()))
         violation = np.array([
             sum(max(0.0, told_limits.get(row, 0.0)) for told_limits in history.limits.values())
@@ -188,9 +219,9 @@ class Judge:
         ]
         self._front: Floats = losses[violation <= 0]
         if history.pending:
-            believed, _ = self._expect(np.array(history.pending))
+            believed, _ = self._expect(_rows(history.pending))
             self._front = np.concatenate([self._front, believed])
-            told = np.concatenate([told, np.array(history.pending)])
+            told = np.concatenate([told, _rows(history.pending)])
             self._objectives = [
                 self._process(told, values, like=process)
                 for process, values in zip(self._objectives, np.concatenate([losses, believed]).T, strict=True)
@@ -215,13 +246,35 @@ class Judge:
     def _best_first(self, losses: Floats, violation: Floats) -> Ints:
         """Order rows by the best rank they have in any direction; those that violate a limit last, by how much."""
         reached = reach(self._reference - losses, self._draws.directions)
-        ranks = np.argsort(np.argsort(-reached, axis=0, kind="stable"), axis=0, kind="stable").min(axis=1)
+        order = np.argsort(np.ascontiguousarray(-reached.T), axis=1, kind="stable")
+        ranks = np.full(len(losses), len(losses))
+        for its in order:
+            ranks[its] = np.minimum(ranks[its], np.arange(len(losses)))
         return np.lexsort((ranks, violation))
 
     def _limit(self, rows: list[Row], values: Floats) -> Process:
         # Where a limit runs is told by those nearest to it.
         nearest = np.sort(np.argsort(np.abs(values), kind="stable")[:MAX_ROWS])
-        return self._process(np.array(rows)[nearest], values[nearest])
+        return self._process(_rows(rows[i] for i in nearest.tolist()), values[nearest])
 
     def _process(self, rows: Ints, values: Floats, *, like: Process | None = None) -> Process:
         return Process(self._questions.features(rows), values, kernel=like.kernel if like else None)
+
+
+def _told(trial: FrozenTrial, row: Row, signs: Sequence[float]) -> Told:
+    is_complete = trial.state == TrialState.COMPLETE
+    return Told(
+        row=row,
+        state=trial.state,
+        losses=[sign * value for sign, value in zip(signs, trial.values, strict=True)] if is_complete else None,
+        limits=trial.constraints if is_complete or trial.state == TrialState.PRUNED else {},
+    )
+
+
+def _keys(rows: Ints) -> list[Row]:
+    return [row.tobytes() for row in rows.astype(_ANSWER)]
+
+
+def _rows(keys: Iterable[Row]) -> Ints:
+    keys = list(keys)
+    return np.frombuffer(b"".join(keys), dtype=_ANSWER).reshape(len(keys), -1).astype(np.int64)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Protocol
 
 from device_lab.measurement import Measurement
+from device_lab.timed import Timed, timed
 from nas.errors import PredictionError
 from nas.latency import LatencyPredictor, PredictedLatency
 from nas.latency_design import draw_pool, most_informative
@@ -33,7 +34,7 @@ class Guide(Protocol):
         """Take in a measurement; `refit` makes use of it."""
         ...
 
-    def reread(self, measured: Mapping[Architecture, Sequence[Measurement]]) -> None:
+    def reread(self, measured: Mapping[Architecture, Sequence[Timed]]) -> None:
         """Take in what other processes measured; `refit` makes use of it."""
         ...
 
@@ -78,7 +79,7 @@ class LatencyGuide:
         mode: LatencyMode,
         reference: Architecture,
         sequence_length: int,
-        measured: Mapping[Architecture, Sequence[Measurement]],
+        measured: Mapping[Architecture, Sequence[Timed]],
         space: Space,
         seed: int,
     ) -> None:
@@ -92,9 +93,9 @@ class LatencyGuide:
 
     def learn(self, arch: Architecture, measurement: Measurement) -> None:
         """Take in a measurement; `refit` makes use of it."""
-        self._measured[arch] = (*self._measured.get(arch, ()), measurement)
+        self._measured[arch] = (*self._measured.get(arch, ()), timed(measurement))
 
-    def reread(self, measured: Mapping[Architecture, Sequence[Measurement]]) -> None:
+    def reread(self, measured: Mapping[Architecture, Sequence[Timed]]) -> None:
         """Take in what other processes measured; `refit` makes use of it."""
         self._measured |= {arch: tuple(measurements) for arch, measurements in measured.items()}
 

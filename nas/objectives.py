@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from device_lab.statistics import ratio_interval
 from nas.cost import Cost, model_cost
 from nas.records import Objective, Score, Trial
 from nas.runs import SearchSettings
@@ -35,7 +34,8 @@ def cost_of(settings: SearchSettings, arch: Architecture) -> Cost:
 def latency_ratio(trial: Trial, *, at_best: bool = False) -> float | None:
     """Return the measured ratio of a trial, else the predicted one or its lower bound, else ``None``."""
     if trial.measurements:
-        return ratio_interval(trial.measurements[-1].blocks).estimate
+        ratio = trial.measurements[-1].ratio
+        return None if ratio is None else ratio.estimate
     if trial.predicted is None:
         return None
     return trial.predicted.low if at_best else trial.predicted.estimate

@@ -1,15 +1,17 @@
-"""Optuna's storage with the write pattern a search needs."""
+"""Optuna's storage with the reads and writes a search needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
+from nas.optuna_rows import read_trials
 from nas.store_engine import insert_new, missing_driver, reconnect_patiently, transact, without_password
 
 # Optuna's own table, as far as we write it.
@@ -23,11 +25,11 @@ _trial_params = sa.table(
 
 
 class OptunaStorage(RDBStorage):
-    """Optuna's storage, able to write all parameters of a trial in one transaction.
+    """Optuna's storage, able to write all parameters of a trial in one transaction, and quick to read them.
 
-    Optuna writes each parameter in a transaction of its own. A 12-layer space
-    with free widths and groups has about a hundred, which would cost more than
-    drawing them.
+    Optuna writes each parameter in a transaction of its own, and reads each as
+    an object of its own. A 12-layer space with free widths and groups has about
+    a hundred, which would cost more than drawing them.
 
     Args:
         url: Where the store is.
@@ -74,6 +76,25 @@ class OptunaStorage(RDBStorage):
                 transact(self.engine, lambda connection: insert_new(connection, _trial_params, rows))
         finally:
             self._held = None
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        # Those up to the last finished one are known to who asks, but for those under way.
+        found = transact(
+            self.engine,
+            lambda connection: read_trials(
+                connection, study_id=study_id, after=trial_id_greater_than, also=included_trial_ids
+            ),
+        )
+        if not found:
+            # Tells a study without trials from one that is gone.
+            self.get_study_name_from_id(study_id)
+        return found if states is None else [trial for trial in found if trial.state in states]
 
     def _set_trial_param(
         self,

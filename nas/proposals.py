@@ -273,6 +273,7 @@ class Proposals:
             seed=self._settings.request.seed,
             num_trials_before=sum(not is_interrupted(trial) for trial in trials),
             distributions=self._distributions,
+            earlier=self._study.sampler,
         )
         with self._store.optuna_storage.one_write_per_trial():
             trial = self._study.ask(self._distributions)

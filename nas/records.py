@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from device_lab.measurement import DeviceInfo, Interval, Measurement, RunSettings
 from device_lab.qualification import Qualification
+from device_lab.timed import Timed
 from nas.constraints import Constraints
 from nas.cost import Cost
 from search_spaces.architecture import Architecture
@@ -85,7 +86,7 @@ class DeviceLatency:
     """What is known of an architecture on one of several devices; see `Trial` for the fields."""
 
     device: DeviceInfo
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Timed, ...]
     predicted: Interval | None
 
 
@@ -113,12 +114,17 @@ class Trial:
     architecture: Architecture
     cost: Cost
     score: Score | None
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Timed, ...]
     same_as: int | None
     failure: str | None
     duration_s: float | None
     predicted: Interval | None = None
     on_devices: tuple[DeviceLatency, ...] = ()
+
+    @property
+    def all_measurements(self) -> tuple[Timed, ...]:
+        """Those on all devices."""
+        return tuple(each for known in self.on_devices for each in known.measurements) or self.measurements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +192,9 @@ class DeviceResults:
     """All that was timed on one device under the same settings against the same reference.
 
     ``reference`` and the first of each of ``measurements`` are names of
-    architectures; the finest measurement of each is there. ``certificate`` is
-    the newest one, or ``None``.
+    architectures; the finest measurement of each is there, of the newest where
+    there are very many: ``num_older`` architectures are left out. ``certificate``
+    is the newest one, or ``None``.
     """
 
     device: DeviceInfo
@@ -195,3 +202,4 @@ class DeviceResults:
     reference: str
     certificate: Qualification | None
     measurements: tuple[tuple[str, Measurement], ...]
+    num_older: int = 0

@@ -6,9 +6,10 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,19 @@ import optuna
 from optuna.study import StudyDirection
 
 from device_lab.measurement import DeviceInfo, RunSettings
+from device_lab.timed import Timed
 from nas.constraints import Constraints
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
 from nas.errors import RunBusyError, SettingsError, StoreError
+from nas.optuna_rows import TrialRow, read_rows
 from nas.profiles import find_profiles
-from nas.records import LatencyMode, Objective, Role, Run, Score, Trial, TrialState
-from nas.run_latencies import architectures_of, find_measured
+from nas.records import LatencyMode, ModelProfile, Objective, Role, Run, Score, Trial, TrialState
+from nas.run_latencies import find_measured
 from nas.store import Store
 from nas.tasks import Task, find_task_folder, load_task
 from nas.trial_latencies import with_latencies
-from nas.trial_notes import NOTE_KEY, is_interrupted, is_rejected, read_note
+from nas.trial_notes import NOTE_KEY, TrialNote, read_row_note, says_something
 from search_spaces.architecture import Architecture
 from search_spaces.reference import squeezebert_rule
 
@@ -230,7 +233,7 @@ def all_settings(store: Store) -> list[SearchSettings]:
 
 
 def load_run(store: Store, name: str) -> Run:
-    """Read a run with all its trials, scores and measurements.
+    """Read a run with all its trials, scores and measurements, these without samples; see `with_samples`.
 
     Raises:
         StoreError: If there is no such run, or the store cannot be read.
@@ -240,36 +243,29 @@ def load_run(store: Store, name: str) -> Run:
         raise StoreError(f"no run {name!r} in the store (runs: {', '.join(known) or 'none'}); `nas search` makes one")
     with store.errors():
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
-        settings = read_settings(study)
-        by_fidelity = [store.find_scores(settings_id) for settings_id in settings.score_settings_ids]
-        finished = [
-            trial
-            for trial in study.get_trials(deepcopy=False)
-            if NOTE_KEY in trial.user_attrs and not is_interrupted(trial) and not is_rejected(trial)
-        ]
-        is_predicting = settings.request.latency is not LatencyMode.MEASURED
-        measured_on, profiles = {}, {}
-        if settings.device is not None and settings.settings is not None:
-            own = {Architecture.from_json(read_note(trial).architecture) for trial in finished}
-            among = architectures_of(store) if is_predicting else own
-            measured_on = {
-                device: find_measured(
-                    store,
-                    device_id=device.device_id,
-                    settings=settings.settings,
-                    reference=reference_architecture(settings),
-                    among=among,
-                )
-                for device in settings.devices or (settings.device,)
-            }
-            profiles = find_profiles(store, device_id=settings.device.device_id, settings=settings.settings)
+        settings, created_with = read_settings(study), study.user_attrs[_CREATED_WITH_KEY]
+    by_fidelity = [store.find_scores(settings_id) for settings_id in settings.score_settings_ids]
+    rows = store.transaction(lambda connection: read_rows(connection, study_name=name, key=NOTE_KEY))
+    notes = [(row, read_row_note(row)) for row in rows if says_something(row)]
+    archs = {text: Architecture.from_json(text) for text in {note.architecture for _, note in notes}}
+    unscored = tuple(_read_trial(row, note, archs[note.architecture], settings) for row, note in notes)
+    profiles: dict[str, ModelProfile] = {}
+    if settings.device is not None and settings.settings is not None:
         unscored = with_latencies(
-            tuple(_read_trial(trial, settings) for trial in finished),
-            measured_on,
+            unscored,
+            settings.devices or (settings.device,),
+            partial(
+                find_measured,
+                store,
+                settings=settings.settings,
+                reference=reference_architecture(settings),
+                among={arch.arch_id: arch for arch in archs.values()},
+            ),
             reference=reference_architecture(settings),
-            is_predicting=is_predicting,
+            is_predicting=settings.request.latency is not LatencyMode.MEASURED,
         )
-        created = next((trial.datetime_start for trial in study.get_trials(deepcopy=False)), None)
+        profiles = find_profiles(store, device_id=settings.device.device_id, settings=settings.settings)
+    created = next((row.began_at for row in rows), None)
     level = _front_level(by_fidelity, unscored)
     # Of an architecture that was promoted, the score of the front's fidelity; nobody has one above it.
     scores: dict[str, Score] = {}
@@ -286,7 +282,7 @@ def load_run(store: Store, name: str) -> Run:
         seed=settings.request.seed,
         teacher=settings.request.teacher,
         created_at=created.astimezone().isoformat(timespec="seconds") if created else "?",
-        versions=tuple(study.user_attrs[_CREATED_WITH_KEY].items()),
+        versions=tuple(created_with.items()),
         device=settings.device,
         settings=settings.settings,
         trials=trials,
@@ -294,6 +290,31 @@ def load_run(store: Store, name: str) -> Run:
         constraints=settings.request.constraints,
         devices=settings.devices,
     )
+
+
+def with_samples(store: Store, run: Run, numbers: Collection[int]) -> Run:
+    """Return a run of which the trials of these numbers have their measurements with all samples.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
+    wanted = [trial for trial in run.trials if trial.number in numbers]
+    blocks = store.read_blocks(sorted({each.key for trial in wanted for each in trial.all_measurements}))
+
+    def read(measurements: Sequence[Timed]) -> tuple[Timed, ...]:
+        return tuple(replace(each, blocks=blocks[each.key]) for each in measurements)
+
+    trials = (
+        replace(
+            trial,
+            measurements=read(trial.measurements),
+            on_devices=tuple(replace(each, measurements=read(each.measurements)) for each in trial.on_devices),
+        )
+        if trial.number in numbers
+        else trial
+        for trial in run.trials
+    )
+    return replace(run, trials=tuple(trials))
 
 
 def _shown_task(settings: SearchSettings) -> str:
@@ -318,13 +339,17 @@ def reference_architecture(settings: SearchSettings) -> Architecture:
     return squeezebert_rule(Architecture.from_json(settings.teacher_architecture))
 
 
-def _read_trial(trial: optuna.trial.FrozenTrial, settings: SearchSettings) -> Trial:
+def _read_trial(
+    row: TrialRow,
+    note: TrialNote,
+    arch: Architecture,
+    settings: SearchSettings,
+) -> Trial:
     """Return a trial without its score and its latency."""
-    note = read_note(trial)
-    arch = Architecture.from_json(note.architecture)
+    duration = row.ended_at - row.began_at if row.began_at and row.ended_at else None
     return Trial(
-        number=trial.number,
-        state=_STATES[trial.state],
+        number=row.number,
+        state=_STATES[row.state],
         role=note.role,
         architecture=arch,
         cost=model_cost(arch, sequence_length=settings.request.sequence_length, num_labels=settings.num_labels),
@@ -332,7 +357,7 @@ def _read_trial(trial: optuna.trial.FrozenTrial, settings: SearchSettings) -> Tr
         measurements=(),
         same_as=note.same_as,
         failure=note.failure,
-        duration_s=trial.duration.total_seconds() if trial.duration else None,
+        duration_s=duration.total_seconds() if duration else None,
     )
 
 

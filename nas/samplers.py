@@ -32,7 +32,12 @@ def check_sampler(name: str) -> None:
 
 
 def make_sampler(
-    name: str, *, seed: int, num_trials_before: int, distributions: Mapping[str, BaseDistribution]
+    name: str,
+    *,
+    seed: int,
+    num_trials_before: int,
+    distributions: Mapping[str, BaseDistribution],
+    earlier: BaseSampler | None = None,
 ) -> BaseSampler:
     """Build a sampler whose draws depend on the seed and on how many trials a run already has.
 
@@ -45,6 +50,7 @@ def make_sampler(
         seed: The run's seed.
         num_trials_before: Trials the run already has.
         distributions: All parameters, which every trial is asked for.
+        earlier: The study's sampler before, whose reading of finished trials need not be done again.
 
     Raises:
         SettingsError: If there is no sampler of that name.
@@ -52,7 +58,7 @@ def make_sampler(
     check_sampler(name)
     draw_seed = int(np.random.SeedSequence([seed, num_trials_before]).generate_state(1)[0])
     if name == "evolution":
-        return EvolutionSampler(distributions, seed=draw_seed)
+        return EvolutionSampler(distributions, seed=draw_seed, earlier=earlier)
     if name == "random":
         return RandomSampler(seed=draw_seed)
     if name == "nsga2":

@@ -8,20 +8,22 @@ every raw sample. Nothing is scored or measured twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import optuna
 import sqlalchemy as sa
 
 from device_lab.measurement import Block, Measurement, Reason, RunSettings
 from device_lab.statistics import decide
+from device_lab.timed import Digest, Timed, digest
 from nas import tables
 from nas.documents import from_document, to_document
 from nas.errors import StoreError
+from nas.optuna_rows import study_names
 from nas.records import Score
 from nas.store_engine import insert_new, transact
 from nas.store_errors import store_errors
@@ -29,6 +31,7 @@ from nas.store_schema import open_storage
 from nas.store_url import parse_store_url
 
 T = TypeVar("T")
+M = TypeVar("M", Measurement, Timed)
 
 _MOMENTARY_REASONS = (Reason.BUDGET, Reason.DISCONNECTED, Reason.THERMAL)
 _RUN_PARTS = ("reference_before", "candidate", "reference_after")
@@ -58,8 +61,7 @@ class Store:
 
     def run_names(self) -> list[str]:
         """Return the names of the runs in the store, in order of creation."""
-        with self.errors():
-            return [study.study_name for study in optuna.get_all_study_summaries(self.optuna_storage)]
+        return self.transaction(study_names)
 
     def find_score(self, settings_id: str, arch_id: str) -> Score | None:
         """Return the score of an architecture under evaluator settings, if there is one."""
@@ -83,18 +85,47 @@ class Store:
         }
         self.transaction(lambda connection: insert_new(connection, tables.scores, [row]))
 
-    def find_measurements(
-        self, *, device_id: str, settings: RunSettings, reference_arch_id: str
-    ) -> dict[str, tuple[Measurement, ...]]:
-        """Return all measurements against a reference under the same settings, from coarse to fine.
+    def find_timed(
+        self,
+        *,
+        device_id: str,
+        settings: RunSettings,
+        reference_arch_id: str,
+        arch_ids: Collection[str] | None = None,
+    ) -> dict[str, tuple[Timed, ...]]:
+        """Return the measurements of some architectures, or of all, from coarse to fine, without samples.
 
         Returns:
             ``arch_id`` to its measurements.
         """
-        query = sa.select(tables.measurements).filter_by(
-            device_id=device_id, settings=settings_key(settings), reference_arch_id=reference_arch_id
-        )
-        query = query.where(tables.measurements.c.document.is_not(None)).order_by("created_at", "measurement_id")
+        query = _finished(device_id, settings, reference_arch_id, arch_ids)
+        rows = self.transaction(lambda connection: connection.execute(query).all())
+        found: dict[str, list[Timed]] = {}
+        for row in rows:
+            found.setdefault(row.arch_id, []).append(_timed(row))
+        return _from_coarse_to_fine(found)
+
+    def read_blocks(self, keys: Sequence[str]) -> dict[str, tuple[Block, ...]]:
+        """Return the blocks of measurements with all their samples, by the measurement's key."""
+        columns = tables.measurements.c
+        query = sa.select(columns.measurement_id, columns.key).where(columns.key.in_(keys))
+
+        def read(connection: sa.Connection) -> dict[str, list[dict[str, Any]]]:
+            names = {row.measurement_id: row.key for row in connection.execute(query)}
+            return {names[number]: blocks for number, blocks in self._read_blocks(connection, list(names)).items()}
+
+        found = self.transaction(read)
+        return {key: from_document(tuple[Block, ...], documents) for key, documents in found.items()}
+
+    def find_measurements(
+        self, *, device_id: str, settings: RunSettings, reference_arch_id: str, arch_ids: Collection[str] | None = None
+    ) -> dict[str, tuple[Measurement, ...]]:
+        """Return the measurements of some architectures, or of all, from coarse to fine, with all their samples.
+
+        Returns:
+            ``arch_id`` to its measurements.
+        """
+        query = _finished(device_id, settings, reference_arch_id, arch_ids)
 
         def read(connection: sa.Connection) -> tuple[Sequence[Any], dict[int, list[dict[str, Any]]]]:
             rows = connection.execute(query).all()
@@ -105,10 +136,7 @@ class Store:
         for row in rows:
             document = json.loads(row.document) | {"blocks": blocks[row.measurement_id]}
             found.setdefault(row.arch_id, []).append(from_document(Measurement, document))
-        return {
-            arch_id: tuple(sorted(measurements, key=lambda measurement: -measurement.precision.goal))
-            for arch_id, measurements in found.items()
-        }
+        return _from_coarse_to_fine(found)
 
     def begin_measurement(
         self, *, device_id: str, settings: RunSettings, precision: str, arch_id: str, reference_arch_id: str
@@ -133,7 +161,7 @@ class Store:
             if row is not None:
                 documents = self._read_blocks(connection, [row.measurement_id])[row.measurement_id]
                 if row.document is None or _may_go_on(row.document, documents):
-                    _set_document(connection, row.measurement_id, None)
+                    _set_verdict(connection, row.measurement_id, document=None, digest=None)
                     return row.measurement_id, tuple(from_document(Block, document) for document in documents)
             own = subject | {"key": tables.new_key(), "created_at": now()}
             result = connection.execute(sa.insert(tables.measurements).values(own))
@@ -169,8 +197,8 @@ class Store:
         """Keep the verdict of a measurement whose blocks are saved."""
         document = to_document(measurement)
         del document["blocks"]
-        text = json.dumps(document)
-        self.transaction(lambda connection: _set_document(connection, measurement_id, text))
+        text, medians = json.dumps(document), digest(measurement.blocks).to_json()
+        self.transaction(lambda connection: _set_verdict(connection, measurement_id, document=text, digest=medians))
 
     def _read_blocks(
         self, connection: sa.Connection, measurement_ids: Sequence[int]
@@ -223,9 +251,31 @@ def _may_go_on(document: str, blocks: list[dict[str, Any]]) -> bool:
     return is_unfinished(from_document(Measurement, json.loads(document) | {"blocks": blocks}))
 
 
-def _set_document(connection: sa.Connection, measurement_id: int, document: str | None) -> None:
+def _set_verdict(connection: sa.Connection, measurement_id: int, **columns: str | None) -> None:
     of_this = tables.measurements.c.measurement_id == measurement_id
-    connection.execute(sa.update(tables.measurements).where(of_this).values(document=document))
+    connection.execute(sa.update(tables.measurements).where(of_this).values(columns))
+
+
+def _finished(
+    device_id: str, settings: RunSettings, reference_arch_id: str, arch_ids: Collection[str] | None
+) -> sa.Select[Any]:
+    query = sa.select(tables.measurements).filter_by(
+        device_id=device_id, settings=settings_key(settings), reference_arch_id=reference_arch_id
+    )
+    if arch_ids is not None:
+        query = query.where(tables.measurements.c.arch_id.in_(arch_ids))
+    return query.where(tables.measurements.c.document.is_not(None)).order_by("created_at", "measurement_id")
+
+
+def _timed(row: Any) -> Timed:
+    measurement = from_document(Measurement, json.loads(row.document) | {"blocks": []})
+    without_blocks = {field.name: getattr(measurement, field.name) for field in fields(Measurement)}
+    del without_blocks["blocks"]
+    return Timed(**without_blocks, digest=Digest.from_json(row.digest), key=row.key)
+
+
+def _from_coarse_to_fine(found: Mapping[str, Sequence[M]]) -> dict[str, tuple[M, ...]]:
+    return {arch_id: tuple(sorted(each, key=lambda one: -one.precision.goal)) for arch_id, each in found.items()}
 
 
 def now() -> str:

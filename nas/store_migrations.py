@@ -7,9 +7,14 @@ then, whatever `nas.tables` says later.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 
 import sqlalchemy as sa
+
+from device_lab.measurement import Block
+from device_lab.timed import digest
+from nas.documents import from_document
 
 
 def migrate(connection: sa.Connection, *, version: int) -> int:
@@ -70,5 +75,29 @@ def _version_2_tables() -> sa.MetaData:
     return metadata
 
 
-_STEPS: dict[int, Callable[[sa.Connection], None]] = {1: _to_version_2}
+def _to_version_3(connection: sa.Connection) -> None:
+    """Keep the medians of a measurement's blocks beside it; find the newest ones."""
+    connection.execute(sa.text("ALTER TABLE nas_measurements ADD COLUMN digest TEXT"))
+    connection.execute(sa.text("CREATE INDEX nas_measurements_newest ON nas_measurements (created_at, device_id)"))
+    finished = connection.execute(sa.text("SELECT measurement_id FROM nas_measurements WHERE document IS NOT NULL"))
+    for number in finished.scalars().all():
+        rows = connection.execute(_BLOCKS_OF_VERSION_2, {"number": number}).all()
+        blocks = [
+            {"index": row[0], "reference_before": row[1], "candidate": row[2], "reference_after": row[3]}
+            for row in ((index, *map(json.loads, documents)) for index, *documents in rows)
+        ]
+        connection.execute(
+            sa.text("UPDATE nas_measurements SET digest = :digest WHERE measurement_id = :number"),
+            {"digest": digest(from_document(tuple[Block, ...], blocks)).to_json(), "number": number},
+        )
+
+
+_BLOCKS_OF_VERSION_2 = sa.text(
+    'SELECT b."index", r.document, c.document, a.document FROM nas_blocks b '
+    "JOIN nas_process_runs r ON r.run_id = b.reference_before "
+    "JOIN nas_process_runs c ON c.run_id = b.candidate "
+    "JOIN nas_process_runs a ON a.run_id = b.reference_after "
+    'WHERE b.measurement_id = :number ORDER BY b."index"'
+)
+_STEPS: dict[int, Callable[[sa.Connection], None]] = {1: _to_version_2, 2: _to_version_3}
 OLDEST_VERSION = min(_STEPS)

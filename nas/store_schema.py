@@ -21,7 +21,7 @@ from nas.store_lock import change_lock
 from nas.store_migrations import OLDEST_VERSION, migrate
 from nas.store_url import show_url, sqlite_path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

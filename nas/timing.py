@@ -156,6 +156,7 @@ class Timer:
             device_id=self.device.info.device_id,
             settings=self.settings,
             reference_arch_id=self.reference.arch_id,
+            arch_ids=by_id,
         )
         known: dict[str, Measurement | DeviceLabError] = {}
         for arch_id in by_id:

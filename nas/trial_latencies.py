@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Protocol
 
-from device_lab.measurement import DeviceInfo, Interval, Measurement
-from device_lab.statistics import ratio_interval
+from device_lab.measurement import DeviceInfo, Interval
+from device_lab.timed import Timed
 from device_lab.worst import worst_interval
 from nas.records import DeviceLatency, Trial
-from nas.run_latencies import usable, with_predictions
+from nas.run_latencies import is_untimed, usable, with_predictions
 from search_spaces.architecture import Architecture
+
+
+class FindMeasured(Protocol):
+    """Returns what was measured on a device: of the run's architectures, or of those of other runs, too."""
+
+    def __call__(self, *, device_id: str, others: bool) -> Mapping[Architecture, Sequence[Timed]]:
+        """See `nas.run_latencies.find_measured`."""
+        ...
 
 
 def with_latencies(
     trials: Sequence[Trial],
-    measured_on: Mapping[DeviceInfo, Mapping[Architecture, Sequence[Measurement]]],
+    devices: Sequence[DeviceInfo],
+    find_measured: FindMeasured,
     *,
     reference: Architecture,
     is_predicting: bool,
@@ -24,28 +35,37 @@ def with_latencies(
 
     Args:
         trials: As read, without latencies.
-        measured_on: What was measured against ``reference``, for each device of the run in its order.
+        devices: The run's, in its order.
+        find_measured: What was measured against ``reference`` on one of them.
         reference: What ratios are to.
         is_predicting: Whether the run goes by predictions where nothing is measured.
     """
     timed = [
-        _on_one_device(trials, measured, reference=reference, is_predicting=is_predicting)
-        for measured in measured_on.values()
+        _on_one_device(
+            trials,
+            partial(find_measured, device_id=device.device_id),
+            reference=reference,
+            is_predicting=is_predicting,
+        )
+        for device in devices
     ]
     if len(timed) > 1:
-        return tuple(_over_devices(tuple(measured_on), each) for each in zip(*timed, strict=True))
-    return timed[0] if timed else tuple(trials)
+        return tuple(_over_devices(devices, each) for each in zip(*timed, strict=True))
+    return timed[0]
 
 
 def _on_one_device(
     trials: Sequence[Trial],
-    measured: Mapping[Architecture, Sequence[Measurement]],
+    find_measured: Callable[..., Mapping[Architecture, Sequence[Timed]]],
     *,
     reference: Architecture,
     is_predicting: bool,
 ) -> tuple[Trial, ...]:
+    measured = find_measured(others=False)
     timed = tuple(replace(trial, measurements=usable(measured.get(trial.architecture, ()))) for trial in trials)
-    return with_predictions(timed, measured, reference=reference) if is_predicting else timed
+    if not is_predicting or not any(map(is_untimed, timed)):
+        return timed
+    return with_predictions(timed, find_measured(others=True), reference=reference)
 
 
 def _over_devices(devices: Sequence[DeviceInfo], timed: Sequence[Trial]) -> Trial:
@@ -56,7 +76,7 @@ def _over_devices(devices: Sequence[DeviceInfo], timed: Sequence[Trial]) -> Tria
     )
     known = [_interval(each) for each in on_devices]
     everywhere = [interval for interval in known if interval is not None]
-    measurements: tuple[Measurement, ...] = ()
+    measurements: tuple[Timed, ...] = ()
     predicted = None
     if all(each.measurements for each in on_devices):
         slowest = max(zip(everywhere, on_devices, strict=True), key=lambda pair: pair[0].estimate)[1]
@@ -67,4 +87,4 @@ def _over_devices(devices: Sequence[DeviceInfo], timed: Sequence[Trial]) -> Tria
 
 
 def _interval(known: DeviceLatency) -> Interval | None:
-    return ratio_interval(known.measurements[-1].blocks) if known.measurements else known.predicted
+    return known.measurements[-1].ratio if known.measurements else known.predicted

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import optuna
 from optuna.trial import TrialState
 
 from nas.documents import from_document, to_document
+from nas.optuna_rows import TrialRow
 from nas.records import Role
 
 NOTE_KEY = "nas:note"
@@ -44,6 +46,18 @@ def is_interrupted(trial: optuna.trial.FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and (
         NOTE_KEY not in trial.user_attrs or read_note(trial).failure == INTERRUPTED
     )
+
+
+def says_something(row: TrialRow) -> bool:
+    """Tell whether a trial says something of its architecture: it was neither rejected nor interrupted."""
+    if row.attribute is None or row.state == TrialState.PRUNED:
+        return False
+    return row.state != TrialState.FAIL or read_row_note(row).failure != INTERRUPTED
+
+
+def read_row_note(row: TrialRow) -> TrialNote:
+    """Return what we wrote beside a trial."""
+    return from_document(TrialNote, json.loads(row.attribute or "null"))
 
 
 def is_rejected(trial: optuna.trial.FrozenTrial) -> bool:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_lab.measurement import ProcessRun
+from device_lab.measurement import Interval, ProcessRun
 from device_lab.statistics import Percentiles, candidate_runs, percentiles_ms, reference_runs
 from nas.records import Objective, Role, Run
 from reports.errors import EmptyRunError
-from reports.evidence import Bench, Evidence, Gathered, gather, missed_constraint
-from reports.front import Bools, Floats, front_probability, hypervolume_history, knee, non_dominated
-from reports.resampling import losses_of, resampled_losses
+from reports.evidence import Bench, Evidence, Gathered, gather
+from reports.front import Bools, Floats, front_probability, hypervolume_history, knee
+from reports.resampling import feasible_front, losses_of, resampled_losses
 
 KNEE_RULE = (
     "the front model nearest to the ideal corner, after scaling every objective to run from the best to the worst "
@@ -83,7 +83,7 @@ def analyse(run: Run) -> Analysis:
     compared = tuple(item for item in gathered.evidence if item.left_out is None)
     generator = np.random.default_rng(run.seed)
     losses = losses_of(compared, gathered.objectives)
-    on_front = _feasible_front(run, compared, losses)
+    on_front = feasible_front(run, compared, losses)
     resampled = resampled_losses(compared, gathered.objectives, generator)
     numbers = [item.trial.number for item in compared]
     front = [item for item, is_member in zip(compared, on_front, strict=True) if is_member]
@@ -110,14 +110,6 @@ def analyse(run: Run) -> Analysis:
         dense=dense,
         milliseconds=_milliseconds(gathered, precise, generator),
     )
-
-
-def _feasible_front(run: Run, compared: tuple[Evidence, ...], losses: Floats) -> Bools:
-    """Tell who is on the front: a reference that misses the run's constraints is compared with, but never chosen."""
-    is_feasible = np.array([missed_constraint(item, run) is None for item in compared], dtype=np.bool_)
-    on_front = np.zeros(len(compared), dtype=np.bool_)
-    on_front[is_feasible] = non_dominated(losses[is_feasible])
-    return on_front
 
 
 def _reference_losses(gathered: Gathered, losses: Floats, squeezebert: Evidence | None) -> Floats:
@@ -151,10 +143,13 @@ def _milliseconds(gathered: Gathered, precise: set[int], generator: np.random.Ge
     if gathered.bench is not None and gathered.bench.devices:
         return milliseconds
     for item in gathered.evidence:
-        runs = _timed_runs(item, gathered)
-        if runs:
-            num_resamples = 1000 if item.trial.number in precise else 0
-            milliseconds[item.trial.number] = percentiles_ms(runs, generator=generator, num_resamples=num_resamples)
+        if item.trial.number in precise and (runs := _timed_runs(item, gathered)):
+            milliseconds[item.trial.number] = percentiles_ms(runs, generator=generator)
+        elif item.measurement is not None and item.measurement.digest.percentiles_ms is not None:
+            p50, p90, p99 = (
+                Interval(estimate=value, low=value, high=value) for value in item.measurement.digest.percentiles_ms
+            )
+            milliseconds[item.trial.number] = Percentiles(p50=p50, p90=p90, p99=p99)
     return milliseconds
 
 

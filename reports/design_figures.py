@@ -24,6 +24,9 @@ OBJECTIVE_NAMES = {
     Objective.PARAMETERS: "parameters",
 }
 
+# Of those that are not on the front.
+MAX_LINES = 1500
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Coordinate:
@@ -80,7 +83,8 @@ def parallel_figure(analysis: Analysis) -> Figure | None:
     figure, (axes,) = new_figure(width=6.2, height=3.4)
     heights = np.column_stack([_scaled(each.values) for each in axis_list])
     places = np.arange(len(axis_list), dtype=np.float64)
-    _draw_lines(axes, places, heights[~analysis.on_front], color=INK, alpha=0.18, width=0.7, name="dominated")
+    dominated = thinned(heights[~analysis.on_front])
+    _draw_lines(axes, places, dominated, color=INK, alpha=0.18, width=0.7, name="dominated")
     _draw_lines(axes, places, heights[analysis.on_front], color=BLUE, alpha=0.9, width=1.5, name="on-front")
     for place, each in zip(places.tolist(), axis_list, strict=True):
         axes.plot([place, place], [0, 1], color=INK, linewidth=0.8)
@@ -97,6 +101,12 @@ def parallel_figure(analysis: Analysis) -> Figure | None:
     figure.set_layout_engine(None)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.99, bottom=0.14)
     return figure
+
+
+def thinned(heights: Floats) -> Floats:
+    """Return at most `MAX_LINES` of the lines (n, axes), evenly over the trials: more are one grey surface."""
+    step = -(-len(heights) // MAX_LINES)
+    return heights[:: max(step, 1)]
 
 
 def coordinates_of(analysis: Analysis) -> list[Coordinate]:

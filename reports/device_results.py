@@ -83,6 +83,10 @@ def condition_rows(results: DeviceResults) -> tuple[tuple[str, str, str], ...]:
 def notices(results: DeviceResults) -> tuple[str, ...]:
     """Return sentences on what was odd, and on what a runner did not print, each once."""
     found = []
+    if results.num_older:
+        found.append(
+            f"{results.num_older:,} networks that were timed earlier are left out: the store has too many for one page."
+        )
     for name, measurement in results.measurements:
         odd = [] if results.device.backend is Backend.HOST else _flags(measurement)
         found += [*caveats(measurement), *(f"{name}: {flag}" for flag in odd)]
@@ -119,7 +123,11 @@ def _ratio_row(name: str, measurement: Measurement) -> tuple[float, tuple[str, .
     kept = kept_blocks(measurement.blocks)
     runs = candidate_runs(measurement.blocks)
     ratio = ratio_interval(measurement.blocks) if len(kept) >= MIN_KEPT_BLOCKS else None
-    percentiles = percentiles_ms(runs, generator=np.random.default_rng(0)) if ratio and has_samples(runs) else None
+    percentiles = (
+        percentiles_ms(runs, generator=np.random.default_rng(0), num_resamples=0)
+        if ratio and has_samples(runs)
+        else None
+    )
     row = (
         name,
         _ratio(ratio) if ratio else text.MISSING,

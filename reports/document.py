@@ -8,8 +8,9 @@ from dataclasses import fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from device_lab.measurement import Backend, Interval, Measurement, ProcessRun
+from device_lab.measurement import Backend, Interval, ProcessRun
 from device_lab.statistics import INTERVAL_FACTOR, LEVEL, MAX_REFERENCE_CHANGE
+from device_lab.timed import Timed
 from nas.records import ModelProfile, Score
 from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis
 from reports.evidence import Bench, Evidence
@@ -27,8 +28,9 @@ def to_json(analysis: Analysis) -> str:
     """Return settings, answers, trials and all raw samples of a run as JSON.
 
     ``processes`` maps the id of each process to its samples in nanoseconds;
-    the blocks of a measurement name the ids of its three processes. Times from
-    an emulated processor are left out.
+    the blocks of a measurement name the ids of its three processes, and are
+    ``null`` where the samples were left in the store, under the measurement's
+    ``key``. Times from an emulated processor are left out.
     """
     run = analysis.run
     document = {
@@ -92,10 +94,9 @@ def _regret(analysis: Analysis) -> dict[str, object] | None:
     return {"rule": found.rule, "rows": rows}
 
 
-def shown_measurements(item: Evidence) -> tuple[Measurement, ...]:
+def shown_measurements(item: Evidence) -> tuple[Timed, ...]:
     """Return the measurements of a trial a report may show: all but those on an emulated processor."""
-    everywhere = [m for each in item.trial.on_devices for m in each.measurements] or item.trial.measurements
-    return tuple(m for m in everywhere if m.device.backend is not Backend.QEMU)
+    return tuple(m for m in item.trial.all_measurements if m.device.backend is not Backend.QEMU)
 
 
 def processes(analysis: Analysis) -> dict[str, ProcessRun]:
@@ -104,7 +105,7 @@ def processes(analysis: Analysis) -> dict[str, ProcessRun]:
 
 
 def _processes_of(item: Evidence) -> Iterator[ProcessRun]:
-    blocks = chain.from_iterable(measurement.blocks for measurement in shown_measurements(item))
+    blocks = chain.from_iterable(measurement.blocks or () for measurement in shown_measurements(item))
     for block in blocks:
         yield from (block.reference_before, block.candidate, block.reference_after)
 
@@ -147,7 +148,16 @@ def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
     }
 
 
-def _measurement(measurement: Measurement) -> dict[str, object]:
+def _measurement(measurement: Timed) -> dict[str, object]:
+    if measurement.blocks is None:
+        return {
+            "key": measurement.key,
+            "precision": measurement.precision.name,
+            "reason": measurement.reason,
+            "num_blocks": measurement.num_blocks,
+            "num_kept": measurement.findings.num_kept,
+            "blocks": None,
+        }
     return {
         "device": _flat(measurement.device),
         "settings": _flat(measurement.settings),
@@ -158,6 +168,8 @@ def _measurement(measurement: Measurement) -> dict[str, object]:
         "num_cooldowns": measurement.num_cooldowns,
         "conditions_before": _flat(measurement.conditions_before),
         "conditions_after": _flat(measurement.conditions_after),
+        "num_blocks": measurement.num_blocks,
+        "num_kept": measurement.findings.num_kept,
         "blocks": [
             {
                 "index": block.index,

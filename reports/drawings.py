@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from nas.records import Objective
 from reports import text
 from reports.analysis import Analysis
-from reports.design_figures import importances_figure, parallel_figure
-from reports.figures import axis_label, flops_figure, front_figure, hypervolume_figure, plane
+from reports.design_figures import MAX_LINES, importances_figure, parallel_figure
+from reports.figures import axis_label, flops_figure, front_figure, hypervolume_figure, is_crowd, plane
 from reports.layer_figures import MAX_PANELS, groups_figure, reference_figure
 from reports.published import published_figure
 from reports.regret import regret
@@ -60,6 +60,7 @@ def _front(analysis: Analysis) -> Drawing | None:
         for item in ((cheapest, dearest) if cheapest is not dearest else (cheapest,))
     )
     others = [objective.value for objective in analysis.objectives if objective not in axes]
+    only = ", drawn for the front alone" if is_crowd(analysis.compared) else ""
     also = f" Models off the steps are on the front by {' and '.join(others)}." if others else ""
     return Drawing(
         name="front",
@@ -69,7 +70,7 @@ def _front(analysis: Analysis) -> Drawing | None:
             f"{len(front)} are on the front, from {ends}."
         ),
         caption=(
-            f"Bars are 95 % intervals. Blue: on the front; the steps join its best in these two.{also} "
+            f"Bars are 95 % intervals{only}. Blue: on the front; the steps join its best in these two.{also} "
             "Grey: something else is as good in everything and better in something. "
             "Diamond: SqueezeBERT's rule. Square: dense teacher."
         ),
@@ -159,6 +160,8 @@ def _parallel(analysis: Analysis) -> Drawing | None:
     figure = parallel_figure(analysis)
     if figure is None:
         return None
+    num_others = int((~analysis.on_front).sum())
+    some = f" Of the others every {-(-num_others // MAX_LINES)}th is drawn." if num_others > MAX_LINES else ""
     return Drawing(
         name="parallel",
         figure=figure,
@@ -166,7 +169,9 @@ def _parallel(analysis: Analysis) -> Drawing | None:
             f"{len(analysis.compared)} designs as lines over their sizes, mean group count and results; "
             f"the {len(analysis.front)} of the front stand out."
         ),
-        caption="Each line is a model, each upright runs from its smallest to its largest value. Blue: on the front.",
+        caption=(
+            f"Each line is a model, each upright runs from its smallest to its largest value. Blue: on the front.{some}"
+        ),
     )
 
 

@@ -18,7 +18,8 @@ from device_lab.worst import shared_level
 from reports.analysis import Analysis
 from reports.document import processes
 from reports.evidence import DeviceRatio, Evidence
-from reports.tables import model_name
+from reports.figures import pointed_out
+from reports.tables import model_name, shown_rows
 
 # A page has to stay small enough to mail: beyond this it keeps every median, and report.json the samples.
 MAX_SAMPLES = 80_000
@@ -28,9 +29,10 @@ MAX_KEPT_BLOCKS = 200
 def page_data(analysis: Analysis) -> Markup:
     """Return what the page's script works on, as JSON that is safe inside a script element.
 
-    ``blocks`` lists, for each trial with a ratio, on each of its devices, positions
-    in ``medians_ns`` of the reference before, the candidate and the reference
-    after, and whether the block was kept. ``half_width_factors`` by number of kept blocks turn their
+    ``blocks`` lists, for each trial with a ratio whose samples are here, on each of
+    its devices, positions in ``medians_ns`` of the reference before, the candidate
+    and the reference after, and whether the block was kept. ``half_width_factors``
+    by number of kept blocks turn their
     standard deviation into the half-width of the log ratio. Where more than
     ``max_dropped_share`` of the blocks were dropped, the interval takes in the
     blocks at the rank that ``median_ranks`` has for their number, from below and
@@ -44,12 +46,12 @@ def page_data(analysis: Analysis) -> Markup:
     front = {item.trial.number for item in analysis.front}
     low_level = shared_level(LEVEL, len(analysis.bench.devices) or 1) if analysis.bench is not None else LEVEL
     document = {
-        "points": [item.trial.number for item in analysis.compared],
-        "trials": {item.trial.number: _trial(item, analysis, front=front) for item in analysis.evidence},
+        "points": pointed_out(analysis),
+        "trials": {item.trial.number: _trial(item, analysis, front=front) for item in shown_rows(analysis)},
         "metric": analysis.metric,
         "backend": analysis.bench.label if analysis.bench else None,
         "medians_ns": [process_median_ns(process) for process in by_id.values()],
-        "blocks": {item.trial.number: _blocks(item, positions) for item in analysis.evidence if item.measurement},
+        "blocks": {item.trial.number: _blocks(item, positions) for item in analysis.evidence if item.has_samples},
         "half_width_factors": _half_width_factors(LEVEL),
         "low_half_width_factors": _half_width_factors(low_level),
         "max_dropped_share": MAX_DROPPED_SHARE,
@@ -89,7 +91,7 @@ def _blocks(item: Evidence, positions: Mapping[str, int]) -> list[list[list[int]
 
 
 def _blocks_of(item: Evidence | DeviceRatio, positions: Mapping[str, int]) -> list[list[int]]:
-    blocks = item.measurement.blocks if item.measurement else ()
+    blocks = (item.measurement.blocks if item.measurement else None) or ()
     kept = {block.index for block in item.kept}
     return [
         [

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from device_lab.measurement import Backend, Block, DeviceInfo, Interval, Measurement, RunSettings
-from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
-from device_lab.worst import worst_ratio
+from device_lab.measurement import Backend, Block, DeviceInfo, Interval, RunSettings
+from device_lab.timed import Timed
+from device_lab.worst import worst_of
 from nas.records import DeviceLatency, Objective, Role, Run, Trial, TrialState
 from search_spaces.architecture import Architecture
 
@@ -55,7 +55,7 @@ class Bench:
         """How many devices there are, and of what kind."""
         return f"{len(self.devices)} {SEVERAL_LABELS[self.device.backend]}"
 
-    def holds(self, measurement: Measurement) -> bool:
+    def holds(self, measurement: Timed) -> bool:
         """Tell whether a measurement was taken here."""
         return (
             measurement.device in (self.devices or (self.device,))
@@ -70,8 +70,12 @@ class DeviceRatio:
 
     device: DeviceInfo
     ratio: Interval | None
-    measurement: Measurement | None
-    kept: tuple[Block, ...]
+    measurement: Timed | None
+
+    @property
+    def kept(self) -> tuple[Block, ...]:
+        """The blocks that count, where the samples were read; else none."""
+        return self.measurement.kept if self.measurement is not None else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,20 +83,33 @@ class Evidence:
     """A trial with its comparable numbers.
 
     ``ratio`` is the latency over that of SqueezeBERT's rule, from
-    ``measurement``, whose blocks that count are ``kept``; the rule's own is 1 by
-    definition. ``left_out`` says in one line why the trial is not compared, and
-    is ``None`` if it is. ``on_devices`` is empty unless the run has several
-    devices; ``ratio`` is then the worst over them, and ``measurement`` that of the
-    device where it is.
+    ``measurement``; the rule's own is 1 by definition. ``left_out`` says in one
+    line why the trial is not compared, and is ``None`` if it is. ``on_devices`` is
+    empty unless the run has several devices; ``ratio`` is then the worst over them,
+    and ``measurement`` that of the device where it is.
     """
 
     trial: Trial
     accuracy: Interval | None
     ratio: Interval | None
-    measurement: Measurement | None
-    kept: tuple[Block, ...]
+    measurement: Timed | None
     left_out: str | None
     on_devices: tuple[DeviceRatio, ...] = ()
+
+    @property
+    def num_kept(self) -> int:
+        """How many blocks of the measurement count."""
+        return self.measurement.findings.num_kept if self.measurement is not None else 0
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether the samples of its measurement were read."""
+        return self.measurement is not None and self.measurement.blocks is not None
+
+    @property
+    def kept(self) -> tuple[Block, ...]:
+        """The blocks that count, where the samples were read; else none."""
+        return self.measurement.kept if self.measurement is not None else ()
 
     def value(self, objective: Objective) -> float | None:
         """Return the estimate of ``objective``: a fraction, a ratio or a count."""
@@ -160,7 +177,7 @@ def _choose_bench(run: Run) -> Bench | None:
     return replace(ranked[0][0], device=run.devices[0], devices=run.devices) if run.devices else ranked[0][0]
 
 
-def _bench_of(measurement: Measurement) -> Bench:
+def _bench_of(measurement: Timed) -> Bench:
     return Bench(
         device=measurement.device, settings=measurement.settings, reference_sha256=measurement.reference_sha256
     )
@@ -170,40 +187,31 @@ def _numbers(trial: Trial, *, run: Run, bench: Bench | None) -> Evidence:
     score = trial.score
     accuracy = score.interval if score is not None and score.evaluator == run.evaluator else None
     on_devices = tuple(_on_device(trial, each, bench) for each in trial.on_devices)
-    measurement, kept = _finest(trial.measurements, bench)
+    measurement = _finest(trial.measurements, bench)
     if on_devices:
-        taken = [each.measurement.blocks for each in on_devices if each.measurement is not None]
-        ratio = worst_ratio(taken) if len(taken) == len(on_devices) else None
+        taken = [each.measurement.findings for each in on_devices if each.measurement is not None]
+        ratio = worst_of(taken) if len(taken) == len(on_devices) else None
     else:
-        ratio = ratio_interval(measurement.blocks) if measurement is not None else None
+        ratio = measurement.ratio if measurement is not None else None
     if trial.role is Role.SQUEEZEBERT_RULE and bench is not None:
         ratio = EXACTLY_ONE
     return Evidence(
-        trial=trial,
-        accuracy=accuracy,
-        ratio=ratio,
-        measurement=measurement,
-        kept=kept,
-        left_out=None,
-        on_devices=on_devices,
+        trial=trial, accuracy=accuracy, ratio=ratio, measurement=measurement, left_out=None, on_devices=on_devices
     )
 
 
 def _on_device(trial: Trial, known: DeviceLatency, bench: Bench | None) -> DeviceRatio:
-    measurement, kept = _finest(known.measurements, bench)
-    ratio = ratio_interval(measurement.blocks) if measurement is not None else None
+    measurement = _finest(known.measurements, bench)
+    ratio = measurement.ratio if measurement is not None else None
     if trial.role is Role.SQUEEZEBERT_RULE and bench is not None:
         ratio = EXACTLY_ONE
-    return DeviceRatio(device=known.device, ratio=ratio, measurement=measurement, kept=kept)
+    return DeviceRatio(device=known.device, ratio=ratio, measurement=measurement)
 
 
-def _finest(measurements: Sequence[Measurement], bench: Bench | None) -> tuple[Measurement | None, tuple[Block, ...]]:
-    """Return the last measurement on ``bench`` that gives an interval, with its kept blocks."""
-    for measurement in reversed(measurements):
-        kept = kept_blocks(measurement.blocks) if bench is not None and bench.holds(measurement) else ()
-        if len(kept) >= MIN_KEPT_BLOCKS:
-            return measurement, kept
-    return None, ()
+def _finest(measurements: Sequence[Timed], bench: Bench | None) -> Timed | None:
+    """Return the last measurement on ``bench`` that gives an interval."""
+    having = (each for each in reversed(measurements) if each.ratio is not None)
+    return next((each for each in having if bench is not None and bench.holds(each)), None)
 
 
 def _objectives(run: Run, numbers: Iterable[Evidence]) -> tuple[tuple[Objective, ...], tuple[str, ...]]:
@@ -259,7 +267,7 @@ def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
         return f"not timed on {', '.join(lacking)}"
     here = [measurement for measurement in trial.measurements if bench is not None and bench.holds(measurement)]
     if here:
-        kept, total = len(kept_blocks(here[-1].blocks)), len(here[-1].blocks)
+        kept, total = here[-1].findings.num_kept, here[-1].num_blocks
         return f"only {kept} of {total} blocks kept ({here[-1].reason.value})"
     elsewhere = [m for m in trial.measurements if m.device.backend is not Backend.QEMU]
     if elsewhere:

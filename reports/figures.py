@@ -1,7 +1,7 @@
 """The figures of a report. Each returns a matplotlib figure and touches no global state.
 
-A point keeps its place: the scatter with the id ``points`` holds the compared
-trials in order of their numbers, so that a page can tell which is which.
+A point keeps its place: the scatter with the id ``points`` holds the trials of
+`pointed_out` in order of their numbers, so that a page can tell which is which.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from reports.style import BLUE, GREEN, INK, ORANGE, PAPER, VERMILLION, in_style,
 
 MIN_POINTS_OF_A_LINE = 3
 MANY_POINTS = 60
+# More are drawn as an image and without bars, which would hide each other and take most of a report's time.
+MAX_VECTOR_POINTS = 1500
 WIDE_RATIO = 2.0
 _SQUEEZEBERT_COLOR, _DENSE_COLOR = VERMILLION, GREEN
 _POINT_SIZE = 26
@@ -86,6 +88,17 @@ def front_figure(analysis: Analysis, *, x: Objective, y: Objective) -> Figure:
     return figure
 
 
+def is_crowd(items: Sequence[Evidence]) -> bool:
+    """Tell whether trials are too many for points and bars of their own."""
+    return len(items) > MAX_VECTOR_POINTS
+
+
+def pointed_out(analysis: Analysis) -> list[int]:
+    """Return the numbers of the trials that are points of their own: all, or the front's if there are very many."""
+    pairs = zip(analysis.compared, analysis.on_front.tolist(), strict=True)
+    return [item.trial.number for item, on_front in pairs if on_front or not is_crowd(analysis.compared)]
+
+
 def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) -> tuple[list[Label], Drawn]:
     """Draw what `front_figure` shows on axes of the caller's, without its labels.
 
@@ -95,12 +108,20 @@ def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) ->
     on_front = analysis.on_front
     xs, ys = coordinates(analysis.compared, x), coordinates(analysis.compared, y)
     faint = 0.15 if len(analysis.compared) > MANY_POINTS else 0.35
+    crowded = is_crowd(analysis.compared)
     for members, color, alpha, width in ((~on_front, INK, faint, 0.7), (on_front, BLUE, 0.9, 1.1)):
-        draw_bars(axes, xs[members], ys[members], color=color, alpha=alpha, width=width)
+        if not crowded or color == BLUE:
+            draw_bars(axes, xs[members], ys[members], color=color, alpha=alpha, width=width)
     steps = step_corners(xs[:, 0], ys[:, 0], larger_is_better=y is Objective.ACCURACY, end=float(xs[:, 0].max()))
     axes.plot(steps[:, 0], steps[:, 1], drawstyle="steps-post", color=BLUE, zorder=1, gid="front")
-    fills = [to_rgba(BLUE if member else INK, 1.0 if member else 0.35) for member in on_front]
-    points = axes.scatter(xs[:, 0], ys[:, 0], s=_POINT_SIZE, c=fills, edgecolors=PAPER, linewidths=0.5, zorder=3)
+    blue, grey = to_rgba(BLUE, 1.0), to_rgba(INK, 0.35)
+    size, edge = _POINT_SIZE, 0.5
+    if crowded:
+        crowd = axes.scatter(xs[~on_front, 0], ys[~on_front, 0], s=size / 4, color=grey, linewidths=0, zorder=2.5)
+        crowd.set_rasterized(True)
+    drawn = np.flatnonzero(on_front if crowded else np.ones_like(on_front))
+    fills = [blue if on_front[i] else grey for i in drawn]
+    points = axes.scatter(xs[drawn, 0], ys[drawn, 0], s=size, c=fills, edgecolors=PAPER, linewidths=edge, zorder=3)
     points.set_gid("points")
     axes.set_xlabel(axis_label(analysis, x))
     axes.set_ylabel(axis_label(analysis, y))
@@ -145,7 +166,10 @@ def hypervolume_figure(analysis: Analysis) -> Figure:
     figure, (axes,) = new_figure(height=3.0)
     shares = 100 * analysis.hypervolume
     numbers = np.arange(1, len(shares) + 1)
-    axes.plot(numbers, shares, drawstyle="steps-post", color=BLUE, gid="hypervolume")
+    # Between two rises there is nothing but a level line.
+    is_corner = np.ones(len(shares), dtype=np.bool_)
+    is_corner[1:-1] = shares[1:-1] > shares[:-2]
+    axes.plot(numbers[is_corner], shares[is_corner], drawstyle="steps-post", color=BLUE, gid="hypervolume")
     axes.plot(numbers[-1], shares[-1], "o", color=BLUE, markersize=5)
     axes.annotate(
         f"{shares[-1]:.1f} %",
@@ -176,15 +200,20 @@ def flops_figure(analysis: Analysis) -> Figure | None:
         return None
     figure, (above, below) = new_figure(height=4.8, rows=2)
     bounds = coordinates(timed, Objective.LATENCY)
-    draw_bars(above, np.repeat(fit.gflops[:, np.newaxis], 3, axis=1), bounds, color=BLUE, alpha=0.9, width=0.8)
-    above.plot(fit.gflops, fit.ratios, "o", color=BLUE, markersize=4, gid="ratios")
+    crowded = is_crowd(timed)
+    size = 2 if crowded else 4
+    gflops = np.repeat(fit.gflops[:, np.newaxis], 3, axis=1)
+    if not crowded:
+        draw_bars(above, gflops, bounds, color=BLUE, alpha=0.9, width=0.8)
+    above.plot(fit.gflops, fit.ratios, "o", color=BLUE, markersize=size, gid="ratios", rasterized=crowded)
     ends = np.array([fit.gflops.min(), fit.gflops.max()])
     above.plot(ends, fit.intercept + fit.slope * ends, color=ORANGE, label="least squares")
     above.legend(loc="upper left", frameon=False)
     label = analysis.bench.label if analysis.bench is not None else ""
     above.set_ylabel(f"latency / SqueezeBERT's rule\n{label}")
     below.axhline(0, color=ORANGE)
-    below.plot(fit.gflops, 100 * fit.residuals, "o", color=BLUE, markersize=4, gid="residuals")
+    residuals = 100 * fit.residuals
+    below.plot(fit.gflops, residuals, "o", color=BLUE, markersize=size, gid="residuals", rasterized=crowded)
     below.set_xlabel(axis_label(analysis, Objective.MACS))
     below.set_ylabel("off the line (%)")
     settle(figure)

@@ -75,12 +75,17 @@ def knee(losses: Floats) -> int:
 
 def front_probability(resampled: Floats) -> Floats:
     """Return how often each point is on the front over resampled losses (r, n, d), as (n,)."""
+    low, high = resampled.min(axis=0), resampled.max(axis=0)
+    # What at its best is worse than another at its worst never is, and most are in a long run.
+    worst = high[non_dominated(high)]
+    may_be = np.array([not (worst < point).all(axis=1).any() for point in low], dtype=np.bool_)
+    shares = np.zeros(len(low))
+    resampled = resampled[:, may_be]
     if resampled.shape[2] == 2:
-        return np.asarray(_non_dominated_pairs(resampled).mean(axis=0))
-    counts = np.zeros(resampled.shape[1])
-    for losses in resampled:
-        counts += non_dominated(losses)
-    return counts / len(resampled)
+        shares[may_be] = _non_dominated_pairs(resampled).mean(axis=0)
+    else:
+        shares[may_be] = np.mean([non_dominated(losses) for losses in resampled], axis=0)
+    return shares
 
 
 def _non_dominated_pairs(resampled: Floats) -> Bools:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import rankdata
@@ -36,6 +37,8 @@ class Importance:
         return max(abs(interval.estimate) for _, interval in self.correlations)
 
 
+# Asked for by several parts of one report.
+@lru_cache(maxsize=16_384)
 def features(arch: Architecture) -> dict[str, float]:
     """Return what a design comes down to: its sizes, and its group counts as means over the layers, by name.
 

@@ -95,7 +95,7 @@ def reference_figure(analysis: Analysis) -> Figure | None:
     """
     sessions = [item.measurement for item in analysis.evidence if item.measurement is not None]
     sessions.sort(key=lambda session: session.conditions_before.taken_at)
-    runs = reference_runs(block for session in sessions for block in session.blocks)
+    runs = reference_runs(block for session in sessions for block in session.blocks or ())
     if not runs or analysis.bench is None or analysis.bench.devices:
         return None
     medians_ms = np.array([process_median_ns(run) for run in runs]) / 1e6

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from device_lab.measurement import Block as Measured
 from device_lab.statistics import (
     candidate_runs,
     heat_slope,
     peak_memory_bytes,
     process_median_ns,
-    ratio_interval,
     reference_runs,
 )
 from reports import text
@@ -24,7 +24,7 @@ from reports.pick import export_command
 from reports.profile_cards import ProfileCard, profile_cards
 from reports.published import relative_points
 from reports.several_devices import device_ratio_facts, slowest_on
-from reports.tables import model_name
+from reports.tables import MAX_ROWS, model_name, shown_rows
 from search_spaces.architecture import GROUP_POSITIONS, Block
 
 MAX_RESIDUALS = 8
@@ -71,9 +71,9 @@ def trial_columns(analysis: Analysis) -> tuple[str, ...]:
 
 
 def trial_rows(analysis: Analysis) -> tuple[Row, ...]:
-    """Return a row for every trial."""
+    """Return a row for every trial that a page shows."""
     front = {item.trial.number for item in analysis.front}
-    return tuple(_row(item, analysis, on_front=item.trial.number in front) for item in analysis.evidence)
+    return tuple(_row(item, analysis, on_front=item.trial.number in front) for item in shown_rows(analysis))
 
 
 def _row(item: Evidence, analysis: Analysis, *, on_front: bool) -> Row:
@@ -121,9 +121,9 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool, profile: Profile
             facts.append((f"{name} ms", text.milliseconds(getattr(percentiles, name), with_bounds=True)))
     facts += device_ratio_facts(item)
     if item.measurement is not None:
-        total, precision = len(item.measurement.blocks), item.measurement.precision.name
+        total, precision = item.measurement.num_blocks, item.measurement.precision.name
         where = f" on {item.measurement.device.device_id}" if item.on_devices else ""
-        facts.append(("blocks kept", f"{len(item.kept)} of {total}{where}, {precision} precision"))
+        facts.append(("blocks kept", f"{item.num_kept} of {total}{where}, {precision} precision"))
     facts += _memory(item)
     facts += [
         ("MACs", f"{text.count(trial.cost.macs)} ({text.count(trial.cost.flops)} FLOPs)"),
@@ -154,6 +154,8 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool, profile: Profile
 
 
 def _memory(item: Evidence) -> list[tuple[str, str]]:
+    if not item.kept:
+        return []
     own, reference = peak_memory_bytes(candidate_runs(item.kept)), peak_memory_bytes(reference_runs(item.kept))
     if own is None or reference is None:
         return []
@@ -219,7 +221,22 @@ def group_shares(analysis: Analysis) -> tuple[list[int], tuple[tuple[str, list[s
 
 def left_out(analysis: Analysis) -> tuple[tuple[str, str], ...]:
     """Return the trials that are not compared, each with its reason."""
-    return tuple((model_name(item), item.left_out) for item in analysis.evidence if item.left_out is not None)
+    found = [(model_name(item), item.left_out) for item in analysis.evidence if item.left_out is not None]
+    if len(found) > MAX_ROWS:
+        return (*found[:MAX_ROWS], (f"and {len(found) - MAX_ROWS:,} more", "in the column left_out of report.csv"))
+    return tuple(found)
+
+
+def rows_shown(analysis: Analysis) -> str:
+    """Return a sentence on which trials have no row, or nothing if all have one."""
+    shown = len(shown_rows(analysis))
+    left = len(analysis.evidence) - shown
+    if not left:
+        return ""
+    return (
+        f"Here are the {shown:,} trials that matter most: the front, the references, those likeliest to be on the "
+        f"front, the earliest. The other {left:,} are in report.csv and report.json."
+    )
 
 
 def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
@@ -235,10 +252,8 @@ def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
             ("runtime", f"{settings.runtime} {settings.runtime_version}, threads: {settings.num_threads}"),
             ("input", f"{settings.sequence_length} tokens, batch of {settings.batch_size}"),
         )
-    blocks = [block for session in sessions for block in session.blocks]
-    num_kept = sum(len(item.kept) for item in analysis.evidence)
-    runs = reference_runs(blocks)
-    slopes = [heat_slope(session.blocks) for session in sessions]
+    num_blocks = sum(session.num_blocks for session in sessions)
+    num_kept = sum(item.num_kept for item in analysis.evidence)
     reasons = Counter(session.reason.value for session in sessions)
     facts = [
         ("backend", f"{device.backend.value}: {bench.label}"),
@@ -248,16 +263,42 @@ def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
         ("runtime", f"{settings.runtime} {settings.runtime_version}, threads: {settings.num_threads}"),
         ("input", f"{settings.sequence_length} tokens, batch of {settings.batch_size}"),
         ("sessions", f"{len(sessions)}, which ended by {', '.join(f'{name}: {n}' for name, n in reasons.items())}"),
-        ("blocks", f"{len(blocks)}, of which {len(blocks) - num_kept} dropped"),
+        ("blocks", f"{num_blocks:,}, of which {num_blocks - num_kept:,} dropped"),
         ("pauses to cool down", str(sum(session.num_cooldowns for session in sessions))),
-        ("drift of the reference per block", f"{100 * min(slopes):+.2f} % to {100 * max(slopes):+.2f} %"),
-        ("processes of the reference", str(len(runs))),
-        ("fastest and slowest of their medians", _range_ms([process_median_ns(run) / 1e6 for run in runs])),
+        *_facts_of_samples([session.blocks for session in sessions if session.blocks], num_sessions=len(sessions)),
     ]
     rule = analysis.squeezebert
     if rule is not None and rule.measurement is not None:
-        facts.append(("SqueezeBERT's rule against itself", text.ratio(ratio_interval(rule.measurement.blocks))))
+        facts.append(("SqueezeBERT's rule against itself", text.ratio(rule.measurement.ratio)))
     return tuple(facts)
+
+
+def _facts_of_samples(sessions: Sequence[Sequence[Measured]], *, num_sessions: int) -> list[tuple[str, str]]:
+    """Return what takes samples to tell, of the sessions whose samples are here."""
+    runs = reference_runs(block for blocks in sessions for block in blocks)
+    if not runs:
+        return []
+    slopes = [heat_slope(blocks) for blocks in sessions]
+    here = "" if len(sessions) == num_sessions else f", of the {len(sessions)} sessions whose samples are here"
+    return [
+        (f"drift of the reference per block{here}", f"{100 * min(slopes):+.2f} % to {100 * max(slopes):+.2f} %"),
+        (f"processes of the reference{here}", str(len(runs))),
+        ("fastest and slowest of their medians", _range_ms([process_median_ns(run) / 1e6 for run in runs])),
+    ]
+
+
+def samples_kept(analysis: Analysis) -> str:
+    """Return a sentence on whose samples a report has."""
+    timed = [item for item in analysis.evidence if item.measurement is not None]
+    here = sum(item.has_samples for item in timed)
+    if here == len(timed):
+        return "report.json beside it has everything."
+    return (
+        f"Of the {len(timed):,} timed models it has, as report.json beside it, the blocks of the {here} it shows in "
+        "detail: those of the front, cheapest first, the references, and the finest measurement. All other ratios, "
+        "intervals and probabilities are computed from the medians of all their processes, whose every single time is "
+        "in the store."
+    )
 
 
 def conditions(analysis: Analysis) -> tuple[tuple[str, str, str], ...]:

@@ -12,13 +12,15 @@ from statistics import NormalDist
 import numpy as np
 
 from device_lab.measurement import Interval
-from device_lab.statistics import INTERVAL_FACTOR, block_log_ratio, is_disturbed
+from device_lab.statistics import INTERVAL_FACTOR
 from nas.outcomes import unpack_outcomes
-from nas.records import Objective, Role
-from reports.evidence import DeviceRatio, Evidence
-from reports.front import Bools, Floats
+from nas.records import Objective, Role, Run
+from reports.evidence import DeviceRatio, Evidence, missed_constraint
+from reports.front import Bools, Floats, non_dominated
 
 NUM_RESAMPLES = 500
+# The mean of so many blocks drawn anew is normal for all that can be seen, and is drawn as such.
+MANY_BLOCKS = 40
 
 
 def losses_of(items: Sequence[Evidence], objectives: Sequence[Objective]) -> Floats:
@@ -30,6 +32,14 @@ def losses_of(items: Sequence[Evidence], objectives: Sequence[Objective]) -> Flo
             value = item.value(objective)
             losses[i, j] = np.nan if value is None else _loss(objective, value)
     return losses
+
+
+def feasible_front(run: Run, compared: Sequence[Evidence], losses: Floats) -> Bools:
+    """Tell who is on the front: a reference that misses the run's constraints is compared with, but never chosen."""
+    is_feasible = np.array([missed_constraint(item, run) is None for item in compared], dtype=np.bool_)
+    on_front = np.zeros(len(compared), dtype=np.bool_)
+    on_front[is_feasible] = non_dominated(losses[is_feasible])
+    return on_front
 
 
 def resampled_losses(
@@ -104,12 +114,19 @@ def _latency_draws(item: Evidence, generator: np.random.Generator) -> Floats:
 
 
 def _ratio_draws(item: Evidence | DeviceRatio, generator: np.random.Generator) -> Floats:
-    if item.ratio is not None and item.measurement is not None and is_disturbed(item.measurement.blocks):
+    if item.measurement is None or item.ratio is None:
+        # A compared trial is timed; NaN would show if that broke.
+        return np.full(NUM_RESAMPLES, np.nan)
+    findings = item.measurement.findings
+    if findings.is_disturbed:
         # The few blocks that were kept agree more than those of a repetition would.
         width = math.log(item.ratio.high / item.ratio.low) / 2
         deviation = width / NormalDist().inv_cdf((1 + item.ratio.level) / 2)
         return np.asarray(item.ratio.estimate * np.exp(generator.normal(0, deviation, size=NUM_RESAMPLES)))
-    log_ratios = np.array([block_log_ratio(block) for block in item.kept])
+    log_ratios = findings.log_ratios[findings.is_kept]
+    if len(log_ratios) >= MANY_BLOCKS:
+        deviation = INTERVAL_FACTOR * float(log_ratios.std()) / math.sqrt(len(log_ratios))
+        return np.asarray(np.exp(generator.normal(log_ratios.mean(), deviation, size=NUM_RESAMPLES)))
     draws = generator.integers(len(log_ratios), size=(NUM_RESAMPLES, len(log_ratios)))
     means = log_ratios[draws].mean(axis=1)
     centre = log_ratios.mean()

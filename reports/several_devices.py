@@ -51,8 +51,9 @@ def device_rows(analysis: Analysis) -> list[list[str]]:
     for i, device in enumerate(bench.devices if bench is not None else ()):
         taken = [item.on_devices[i] for item in analysis.evidence if item.on_devices]
         sessions = [each.measurement for each in taken if each.measurement is not None]
-        slopes = [heat_slope(session.blocks) for session in sessions]
-        num_blocks = sum(len(session.blocks) for session in sessions)
+        slopes = [heat_slope(session.blocks) for session in sessions if session.blocks]
+        num_kept = sum(session.findings.num_kept for session in sessions)
+        num_blocks = sum(session.num_blocks for session in sessions)
         rows.append(
             [
                 device.device_id,
@@ -60,7 +61,7 @@ def device_rows(analysis: Analysis) -> list[list[str]]:
                 f"{device.soc}, {device.abi}, {device.num_cores} cores",
                 device.os_version,
                 str(len(sessions)),
-                f"{sum(len(each.kept) for each in taken)} of {num_blocks}",
+                f"{num_kept} of {num_blocks}",
                 str(sum(session.num_cooldowns for session in sessions)),
                 f"{100 * min(slopes):+.2f} % to {100 * max(slopes):+.2f} %" if slopes else text.MISSING,
             ]

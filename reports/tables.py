@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from nas.records import Role
 from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.several_devices import bar_sources
 
+# A page with more rows is slow to open.
+MAX_ROWS = 2000
 _LATEX_SPECIALS: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -66,8 +69,8 @@ def _row(
         "p99_ms": percentiles.p99.estimate if percentiles else None,
         "backend": analysis.bench.device.backend.value if analysis.bench and (percentiles or item.on_devices) else None,
         "precision": measurement.precision.name if measurement else None,
-        "num_blocks": len(measurement.blocks) if measurement else None,
-        "num_dropped": len(measurement.blocks) - len(item.kept) if measurement else None,
+        "num_blocks": measurement.num_blocks if measurement else None,
+        "num_dropped": measurement.num_blocks - item.num_kept if measurement else None,
         "macs": trial.cost.macs,
         "encoder_macs": trial.cost.encoder_macs,
         "parameters": trial.cost.parameters,
@@ -152,6 +155,25 @@ def _front_row(item: Evidence, analysis: Analysis) -> list[str]:
         for name in ("p50", "p90", "p99"):
             cells.append(text.milliseconds(getattr(percentiles, name) if percentiles else None))
     return [*cells, text.count(item.trial.cost.macs), text.count(item.trial.cost.parameters)]
+
+
+def shown_rows(analysis: Analysis) -> tuple[Evidence, ...]:
+    """Return the trials that a page has a row for, in order: all, or of very many those that matter most.
+
+    Those are the front, the references, trials whose samples are here, those most
+    likely to be on the front, and then the earliest. The table as CSV has all.
+    """
+    if len(analysis.evidence) <= MAX_ROWS:
+        return analysis.evidence
+    front = {item.trial.number for item in analysis.front}
+
+    def rank(item: Evidence) -> tuple[bool, float]:
+        number = item.trial.number
+        matters = number in front or item.has_samples or item.trial.role is not Role.CANDIDATE
+        return not matters, -analysis.probabilities.get(number, 0.0)
+
+    chosen = sorted(analysis.evidence, key=rank)[:MAX_ROWS]
+    return tuple(sorted(chosen, key=lambda item: item.trial.number))
 
 
 def model_name(item: Evidence) -> str:

@@ -82,7 +82,7 @@ def _how_sure(analysis: Analysis, ship: Evidence) -> tuple[str, ...]:
         goal = text.probability(measurement.precision.goal)
         sentences.append(
             f"Its latency was measured at {measurement.precision.name} precision (goal: within {goal}), "
-            f"alternating with the reference in fresh processes, {len(measurement.blocks)} blocks."
+            f"alternating with the reference in fresh processes, {measurement.num_blocks} blocks."
         )
     if ship.trial.score is not None:
         sentences.append(f"Its score is over {ship.trial.score.num_examples:,} dev examples.")

@@ -68,22 +68,22 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.blocks:
             raise InvalidArchitectureError("blocks: at least one encoder block is required, got 0")
-        for field in fields(self):
-            if field.name != "blocks":
-                _require_positive(getattr(self, field.name), field.name)
+        for name in _NAMES:
+            if name != "blocks":
+                _require_positive(getattr(self, name), name)
         for i, block in enumerate(self.blocks):
             self._check_block(block, f"blocks[{i}]")
 
     def _check_block(self, block: Block, label: str) -> None:
-        for field in fields(Block):
-            _require_positive(getattr(block, field.name), f"{label}.{field.name}")
+        for name in _BLOCK_NAMES:
+            _require_positive(getattr(block, name), name, label=f"{label}.")
         hidden = (self.hidden_size, "hidden_size")
         heads = (self.all_head_size(block), f"{label} num_attention_heads*attention_head_size")
         ffn = (block.intermediate_size, f"{label}.intermediate_size")
         for name in ATTENTION_POSITIONS:
-            _require_divides(getattr(block, name), f"{label}.{name}", hidden, heads)
+            _require_divides(getattr(block, name), name, hidden, heads, label=label)
         for name in FFN_POSITIONS:
-            _require_divides(getattr(block, name), f"{label}.{name}", hidden, ffn)
+            _require_divides(getattr(block, name), name, hidden, ffn, label=label)
 
     @property
     def num_hidden_layers(self) -> int:
@@ -102,7 +102,7 @@ class Architecture:
     @property
     def arch_id(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical JSON form."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        return _arch_id(self)
 
     def to_json(self) -> str:
         """Return the canonical form: sorted keys, no spaces, one line."""
@@ -132,12 +132,22 @@ class Architecture:
             raise InvalidArchitectureError(f"not an architecture: {error}") from error
 
 
+def canonical_id(text: str) -> str:
+    """Return the ``arch_id`` of the architecture whose canonical JSON form is ``text``."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 _NAMES = tuple(field.name for field in fields(Architecture))
 _BLOCK_NAMES = tuple(field.name for field in fields(Block))
 
 
-# Identity is asked for again and again, of few thousand networks.
-@lru_cache(maxsize=4096)
+# Identity is asked for again and again, of some thousand networks.
+@lru_cache(maxsize=16_384)
+def _arch_id(arch: Architecture) -> str:
+    return canonical_id(arch.to_json())
+
+
+@lru_cache(maxsize=16_384)
 def _to_json(arch: Architecture) -> str:
     # Field by field: `dataclasses.asdict` takes ten times as long.
     document = {name: getattr(arch, name) for name in _NAMES}
@@ -153,13 +163,15 @@ def _reject_float(literal: str) -> NoReturn:
     raise InvalidArchitectureError(f"every number in an architecture is an integer, got {literal}")
 
 
-def _require_positive(value: object, name: str) -> None:
+def _require_positive(value: object, name: str, *, label: str = "") -> None:
     # bool is an int in Python, and JSON has true: neither is a width.
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidArchitectureError(f"{name}={value!r} must be an integer of at least 1")
+        raise InvalidArchitectureError(f"{label}{name}={value!r} must be an integer of at least 1")
 
 
-def _require_divides(groups: int, name: str, *widths: tuple[int, str]) -> None:
+def _require_divides(groups: int, name: str, *widths: tuple[int, str], label: str) -> None:
     for width, width_name in widths:
         if width % groups:
-            raise InvalidArchitectureError(f"{name}={groups} must be a positive divisor of {width_name}={width}")
+            raise InvalidArchitectureError(
+                f"{label}.{name}={groups} must be a positive divisor of {width_name}={width}"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,8 @@ from device_lab.measurement import (
     Reason,
     RunSettings,
 )
-from device_lab.statistics import PRECISIONS, ratio_interval
+from device_lab.statistics import PRECISIONS
+from device_lab.timed import Timed, timed
 from nas.cost import model_cost
 from nas.records import DeviceLatency, Objective, Role, Run, Score, Trial, TrialState
 from search_spaces.architecture import Architecture
@@ -126,11 +127,12 @@ def fake_trial(
 ) -> Trial:
     """One finished trial; ``None`` for what it lacks."""
     generator = np.random.default_rng(number)
-    measurements = (
-        (fake_measurement(f"t{number}", ratio=ratio, generator=generator, precision=precision, num_runs=num_runs),)
-        if ratio is not None
-        else ()
-    )
+    measurements: tuple[Timed, ...] = ()
+    if ratio is not None:
+        measurement = fake_measurement(
+            f"t{number}", ratio=ratio, generator=generator, precision=precision, num_runs=num_runs
+        )
+        measurements = (timed(measurement),)
     return Trial(
         number=number,
         state=TrialState.COMPLETE,
@@ -156,24 +158,32 @@ def _on_devices(trial: Trial, ratios_on: Mapping[DeviceInfo, Callable[[Trial, fl
     if not trial.measurements:
         known = [DeviceLatency(device=device, measurements=(), predicted=None) for device in ratios_on]
         return replace(trial, on_devices=tuple(known))
-    own = ratio_interval(trial.measurements[-1].blocks).estimate
+    own = _estimate(trial.measurements)
     known = [
         DeviceLatency(
             device=device,
             measurements=(
-                fake_measurement(
-                    f"t{trial.number}-{device.device_id}",
-                    ratio=ratio_there(trial, own),
-                    generator=np.random.default_rng([trial.number, position]),
-                    device=device,
+                timed(
+                    fake_measurement(
+                        f"t{trial.number}-{device.device_id}",
+                        ratio=ratio_there(trial, own),
+                        generator=np.random.default_rng([trial.number, position]),
+                        device=device,
+                    )
                 ),
             ),
             predicted=None,
         )
         for position, (device, ratio_there) in enumerate(ratios_on.items())
     ]
-    slowest = max(known, key=lambda each: ratio_interval(each.measurements[-1].blocks).estimate)
+    slowest = max(known, key=lambda each: _estimate(each.measurements))
     return replace(trial, measurements=slowest.measurements, on_devices=tuple(known))
+
+
+def _estimate(measurements: Sequence[Timed]) -> float:
+    ratio = measurements[-1].ratio
+    assert ratio is not None
+    return ratio.estimate
 
 
 def failed(trial: Trial, *, failure: str) -> Trial:

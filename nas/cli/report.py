@@ -27,10 +27,9 @@ def report(
     Example: nas report quickstart
     """
     from nas.cli.certificates import STORE_NAME
-    from nas.cli.stores import open_existing_store
+    from nas.cli.stores import load_for_report, open_existing_store
     from nas.device_results import find_device_results
     from nas.records import Role
-    from nas.runs import load_run
     from reports.device_pages import write_device_pages
     from reports.text import ROLE_NAMES
     from reports.write import write_report
@@ -38,7 +37,7 @@ def report(
     folder = output or runs_folder / run / "report"
     with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
         is_search = run != STORE_NAME or run in store.run_names()
-        loaded = load_run(store, run) if is_search else None
+        loaded = load_for_report(store, run) if is_search else None
         names: dict[str, str] = {}
         for trial in loaded.trials if loaded else ():
             role = "" if trial.role is Role.CANDIDATE else f" ({ROLE_NAMES[trial.role]})"

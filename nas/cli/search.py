@@ -210,9 +210,9 @@ def run_search(
     from nas.cli.log import run_log
     from nas.cli.progress import TerminalObserver, show_progress
     from nas.cli.run_devices import RunDevices, find_cold_baselines_ns, open_devices
-    from nas.cli.stores import check_run_name, open_artifacts, open_store
+    from nas.cli.stores import check_run_name, load_for_report, open_artifacts, open_store
     from nas.records import Objective
-    from nas.runs import hold_run, load_run
+    from nas.runs import hold_run
     from nas.timing import TimingPlan
 
     check_run_name(run)
@@ -256,7 +256,7 @@ def run_search(
             )
             progress.remove_task(teacher_task)
             prepared.run(num_trials, max_minutes=place.max_minutes)
-            return load_run(store, run)
+            return load_for_report(store, run)
     except KeyboardInterrupt:
         again = f"nas search {run}" + (f" --runner {place.runner}" if place.runner else "")
         stderr.print(f"stopped; nothing is lost. To go on: {again}", markup=False)

@@ -88,16 +88,15 @@ def _interval_text(ratio: object) -> str:
 
 
 def _document(trial: Trial) -> dict[str, object]:
-    from device_lab.statistics import ratio_interval
-    from device_lab.worst import worst_ratio
+    from device_lab.worst import worst_of
     from nas.documents import to_document
 
     measurement = trial.measurements[-1] if trial.measurements else None
     timed = {each.device.device_id: each.measurements[-1] for each in trial.on_devices if each.measurements}
     ratio = None
     if measurement is not None:
-        ratio = worst_ratio([each.blocks for each in timed.values() or [measurement]])
-    own = {f"ratio_on_{name}": to_document(ratio_interval(each.blocks)) for name, each in timed.items()}
+        ratio = worst_of([each.findings for each in timed.values() or [measurement]])
+    own = {f"ratio_on_{name}": to_document(each.ratio) for name, each in timed.items()}
     return {
         "number": trial.number,
         "role": trial.role.value,

@@ -12,7 +12,7 @@ import optuna
 
 from nas.errors import SettingsError, StoreError
 from nas.records import Run, Trial
-from nas.runs import load_run
+from nas.runs import load_run, with_samples
 from nas.store import Store, sqlite_url
 from nas.store_place import warn_of_place
 from nas.store_url import parse_store_url
@@ -74,7 +74,7 @@ def open_artifacts(*, runs_folder: Path, shared: str | None) -> ArtifactFolder:
 
 
 def load_runs(names: Sequence[str], *, runs_folder: Path, storage: str | None) -> list[Run]:
-    """Read runs with all their trials, in the order of their names.
+    """Read runs with all their trials, in the order of their names, for what is said of them in a report.
 
     Raises:
         StoreError: If there is no such run, or its store cannot be read.
@@ -82,8 +82,20 @@ def load_runs(names: Sequence[str], *, runs_folder: Path, storage: str | None) -
     runs = []
     for name in names:
         with open_existing_store(name, runs_folder=runs_folder, storage=storage) as store:
-            runs.append(load_run(store, name))
+            runs.append(load_for_report(store, name))
     return runs
+
+
+def load_for_report(store: Store, name: str) -> Run:
+    """Read a run with all its trials, and with the samples of those that a report shows.
+
+    Raises:
+        StoreError: If there is no such run, or the store cannot be read.
+    """
+    from reports.detail import shown_in_detail
+
+    run = load_run(store, name)
+    return with_samples(store, run, shown_in_detail(run))
 
 
 def find_trial(run: Run, number: int) -> Trial:

@@ -167,7 +167,8 @@ def test_the_samples_in_the_page_are_those_of_the_run(window: Browser, run: Run)
         """
     )
 
-    assert samples == sorted(run.trials[1].measurements[-1].blocks[0].candidate.samples_ns)
+    blocks = run.trials[1].measurements[-1].blocks or ()
+    assert samples == sorted(blocks[0].candidate.samples_ns)
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])

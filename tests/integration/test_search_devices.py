@@ -13,7 +13,7 @@ import pytest
 from device_lab.errors import DeviceLostError, OutOfMemoryError
 from device_lab.measurement import ModelFile
 from device_lab.runner.weights import find_generated_weights
-from device_lab.statistics import PRECISIONS, ratio_interval
+from device_lab.statistics import PRECISIONS
 from nas.errors import SettingsError, StoreError
 from nas.objectives import latency_ratio
 from nas.records import LatencyMode, Objective, Run, Trial, TrialState
@@ -51,9 +51,9 @@ def two_devices(
 
 def ratios_of(trial: Trial) -> dict[str, float]:
     return {
-        each.device.device_id: ratio_interval(each.measurements[-1].blocks).estimate
+        each.device.device_id: each.measurements[-1].ratio.estimate
         for each in trial.on_devices
-        if each.measurements
+        if each.measurements and each.measurements[-1].ratio is not None
     }
 
 

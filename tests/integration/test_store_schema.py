@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from device_lab.qualification import Qualification
+from device_lab.timed import digest
 from nas import store_migrations, tables
 from nas.documents import to_document
 from nas.errors import StoreError
@@ -66,14 +67,14 @@ def test_a_store_that_was_half_made_is_completed(store_url: str) -> None:
 
 
 def test_an_older_store_is_refused_with_the_command_that_upgrades_it(old_store: str) -> None:
-    with pytest.raises(StoreError, match=r"has schema version 1, this release reads 2; .*`nas store upgrade \S+`"):
+    with pytest.raises(StoreError, match=r"has schema version 1, this release reads 3; .*`nas store upgrade \S+`"):
         Store(old_store)
 
 
 def test_an_upgraded_store_has_the_tables_of_a_new_one(old_store: str) -> None:
     upgraded = upgrade_store(parse_store_url(old_store))
 
-    assert (upgraded.version_before, upgraded.version) == (1, 2)
+    assert (upgraded.version_before, upgraded.version) == (1, 3)
     store = Store(old_store)
     engine = sa.create_engine(old_store)
     is_sqlite = engine.dialect.name == "sqlite"
@@ -114,6 +115,8 @@ def test_an_upgraded_store_has_everything_it_had(old_store: str) -> None:
     store = Store(old_store)
     found = store.find_measurements(device_id="phone", settings=SETTINGS, reference_arch_id="rule")
     assert found == {"arch": (measurement(),)}
+    (without_samples,) = store.find_timed(device_id="phone", settings=SETTINGS, reference_arch_id="rule")["arch"]
+    assert without_samples.digest == digest(measurement().blocks)
     assert store.find_score("settings", "arch") == SCORE
     certificate = find_qualification(store, device_id="phone", settings=SETTINGS, reference_arch_id="rule")
     assert certificate == CERTIFICATE
@@ -124,7 +127,7 @@ def test_an_upgraded_store_has_everything_it_had(old_store: str) -> None:
     )
     store.save_block(measurement_id, blocks(1)[0])
     assert none_yet == ()
-    assert upgrade_store(parse_store_url(old_store)).version_before == 2
+    assert upgrade_store(parse_store_url(old_store)).version_before == 3
     store.close()
 
 
@@ -144,7 +147,7 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(old_store: str, monkeypatc
 
 @pytest.mark.slow
 def test_processes_that_upgrade_at_once_do_it_once(old_store: str) -> None:
-    assert sorted(at_once(upgrade, 3, old_store)) == [1, 2, 2]
+    assert sorted(at_once(upgrade, 3, old_store)) == [1, 3, 3]
 
     test_an_upgraded_store_has_everything_it_had(old_store)
 
@@ -162,7 +165,7 @@ def test_tables_of_an_older_optuna_are_refused_and_upgraded(store_url: str) -> N
         Store(store_url)
     upgraded = upgrade_store(parse_store_url(store_url))
 
-    assert (upgraded.version_before, upgraded.version) == (2, 2)
+    assert (upgraded.version_before, upgraded.version) == (3, 3)
     assert upgraded.optuna_version_before == "v3.0.0.d"
     assert upgraded.optuna_version != "v3.0.0.d"
     Store(store_url).close()

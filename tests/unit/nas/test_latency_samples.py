@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from device_lab.measurement import Measurement, RunSettings
+from device_lab.measurement import RunSettings
+from device_lab.timed import Timed, timed
 from nas.errors import PredictionError
 from nas.latency_samples import MIN_STANDARD_ERROR, latency_samples
 from search_spaces.reference import dense_encoder, squeezebert_rule
@@ -16,10 +17,10 @@ RULE = squeezebert_rule(TEACHER)
 WIDER = dense_encoder(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
 
 
-def around(ratio: float, *, spread: float) -> Measurement:
+def around(ratio: float, *, spread: float) -> Timed:
     """Six blocks whose ratios scatter by ``spread``."""
     candidates = [round(1_000_000 * ratio * (1 + sign * spread)) for sign in (-1, 1, -1, 1, -1, 1)]
-    return measured(chain([1_000_000] * 7, candidates))
+    return timed(measured(chain([1_000_000] * 7, candidates)))
 
 
 SETTINGS = around(0.7, spread=0.01).settings
@@ -42,7 +43,7 @@ def test_a_measurement_without_spread_is_not_taken_for_perfect() -> None:
 
 
 def test_what_has_no_interval_gives_no_sample() -> None:
-    single = measured(chain([1_000_000] * 2, [900_000]))
+    single = timed(measured(chain([1_000_000] * 2, [900_000])))
 
     assert latency_samples({TEACHER: [single], WIDER: []}, reference=RULE) == []
     assert math.isfinite(latency_samples({TEACHER: [single, around(0.9, spread=0.01)]}, reference=RULE)[0].ratio)

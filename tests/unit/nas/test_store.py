@@ -121,7 +121,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 def test_a_store_of_a_newer_release_is_refused(store: Store) -> None:
     store.transaction(lambda connection: connection.execute(sa.text("UPDATE nas_schema SET version = 99")))
 
-    with pytest.raises(StoreError, match="has schema version 99, this release reads 2; use the release that wrote it"):
+    with pytest.raises(StoreError, match="has schema version 99, this release reads 3; use the release that wrote it"):
         Store(store.url)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from device_lab.measurement import Backend, DeviceInfo, Measurement, Reason
+from device_lab.timed import timed
 from nas.records import Objective, Role, Run, TrialState
 from reports.evidence import gather
 from search_spaces.architecture import Architecture
@@ -35,7 +36,7 @@ def test_a_score_of_another_evaluator_is_never_compared() -> None:
 
 def test_a_time_of_another_device_is_never_compared() -> None:
     phone = replace(HOST, backend=Backend.VIRTUAL_PHONE, model="Pixel <b>")
-    elsewhere = replace(fake_trial(1, architecture=_arch(NARROW)), measurements=(_measurement(device=phone),))
+    elsewhere = replace(fake_trial(1, architecture=_arch(NARROW)), measurements=(timed(_measurement(device=phone)),))
     run = fake_run_of(fake_trial(0, architecture=_arch(WIDE)), elsewhere)
 
     assert reasons(run)[1] == ("timed elsewhere (virtual phone, not a phone, Pixel <b>) or against another reference")
@@ -46,7 +47,7 @@ def test_a_time_against_another_reference_is_never_compared() -> None:
     run = fake_run_of(
         fake_trial(0, architecture=_arch(WIDE)),
         fake_trial(1, architecture=_arch(NARROW)),
-        replace(fake_trial(2, architecture=_arch(256)), measurements=(measurement,)),
+        replace(fake_trial(2, architecture=_arch(256)), measurements=(timed(measurement),)),
     )
 
     assert "another reference" in str(reasons(run)[2])
@@ -55,7 +56,7 @@ def test_a_time_against_another_reference_is_never_compared() -> None:
 def test_the_bench_of_the_run_wins_over_a_more_used_one() -> None:
     phone = replace(HOST, backend=Backend.DEVICE)
     many = [
-        replace(fake_trial(i, architecture=_arch(256 * i)), measurements=(_measurement(device=phone),))
+        replace(fake_trial(i, architecture=_arch(256 * i)), measurements=(timed(_measurement(device=phone)),))
         for i in (1, 2, 3)
     ]
     run = fake_run_of(*many, fake_trial(4, architecture=_arch(WIDE)))
@@ -67,7 +68,7 @@ def test_the_bench_of_the_run_wins_over_a_more_used_one() -> None:
 
 
 def test_emulated_times_are_not_shown_and_macs_stand_in() -> None:
-    emulated = replace(fake_trial(0), measurements=(_measurement(device=replace(HOST, backend=Backend.QEMU)),))
+    emulated = replace(fake_trial(0), measurements=(timed(_measurement(device=replace(HOST, backend=Backend.QEMU))),))
 
     gathered = gather(fake_run_of(emulated))
 
@@ -110,7 +111,7 @@ def test_what_a_trial_lacks_is_named(change: dict[str, object], reason: str) -> 
 def test_too_few_kept_blocks_are_counted_in_the_reason() -> None:
     short = replace(_measurement(), reason=Reason.NOISY_REFERENCE)
     short = replace(short, blocks=short.blocks[:1])
-    trial = replace(fake_trial(1, architecture=_arch(NARROW)), measurements=(short,))
+    trial = replace(fake_trial(1, architecture=_arch(NARROW)), measurements=(timed(short),))
 
     assert reasons(fake_run_of(fake_trial(0, architecture=_arch(WIDE)), trial))[1] == (
         "only 1 of 1 blocks kept (noisy_reference)"
@@ -119,11 +120,11 @@ def test_too_few_kept_blocks_are_counted_in_the_reason() -> None:
 
 def test_the_finest_measurement_speaks_for_a_trial() -> None:
     coarse, normal = _measurement(ratio=0.9), _measurement(ratio=0.8, precision="normal")
-    trial = replace(fake_trial(0), measurements=(coarse, normal))
+    trial = replace(fake_trial(0), measurements=(timed(coarse), timed(normal)))
 
     item = gather(fake_run_of(trial)).evidence[0]
 
-    assert item.measurement == normal
+    assert item.measurement == timed(normal)
     assert item.ratio is not None
     assert item.ratio.estimate == pytest.approx(0.8, rel=0.02)
 

@@ -145,7 +145,11 @@ def test_the_axis_of_macs_counts_two_flops_each() -> None:
 def test_the_history_is_drawn_in_percent_of_the_box(analysis: Analysis) -> None:
     drawn = line(hypervolume_figure(analysis).axes[0], "hypervolume")
 
-    assert drawn[:, 1] == pytest.approx(100 * analysis.hypervolume)
+    # A level line between two rises needs no points of its own.
+    numbers = np.arange(1, len(analysis.hypervolume) + 1)
+    levels = drawn[np.searchsorted(drawn[:, 0], numbers, side="right") - 1, 1]
+    assert levels == pytest.approx(100 * analysis.hypervolume)
+    assert len(drawn) < len(numbers)
 
 
 def test_the_line_through_exact_points_leaves_no_residual() -> None:
@@ -210,8 +214,8 @@ def test_the_reference_figure_has_a_dot_for_every_process(analysis: Analysis) ->
     figure = reference_figure(analysis)
 
     sessions = [item.measurement for item in analysis.evidence if item.measurement is not None]
-    distinct = {block.reference_after.run_id for session in sessions for block in session.blocks} | {
-        block.reference_before.run_id for session in sessions for block in session.blocks
+    distinct = {block.reference_after.run_id for session in sessions for block in session.blocks or ()} | {
+        block.reference_before.run_id for session in sessions for block in session.blocks or ()
     }
     assert figure is not None
     assert len(line(figure.axes[0], "reference")) == len(distinct)

@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from device_lab.measurement import Block, Measurement
+from device_lab.measurement import Block
 from device_lab.statistics import peak_memory_bytes
+from device_lab.timed import Timed
 from nas.records import Run
 from reports.analysis import analyse
 from reports.page import cards
 from tests.fake_run import fake_run_of, fake_trial
 
 
-def with_peaks(measurement: Measurement, *, candidate: int, reference: int) -> Measurement:
+def with_peaks(measurement: Timed, *, candidate: int, reference: int) -> Timed:
     """Processes of the candidate and of the reference have these peaks, in bytes, the last one a thousand more."""
 
     def block_with_peaks(block: Block) -> Block:
@@ -23,7 +24,7 @@ def with_peaks(measurement: Measurement, *, candidate: int, reference: int) -> M
             reference_after=replace(block.reference_after, peak_rss_bytes=reference + 1000),
         )
 
-    return replace(measurement, blocks=tuple(map(block_with_peaks, measurement.blocks)))
+    return replace(measurement, blocks=tuple(map(block_with_peaks, measurement.blocks or ())))
 
 
 def run_with_peaks() -> Run:
@@ -36,8 +37,8 @@ def test_the_peak_is_that_of_the_largest_process_and_unknown_where_none_tells() 
     (measurement,) = run_with_peaks().trials[0].measurements
     (untold,) = fake_trial(1).measurements
 
-    assert peak_memory_bytes(block.reference_after for block in measurement.blocks) == 150_001_000
-    assert peak_memory_bytes(block.candidate for block in untold.blocks) is None
+    assert peak_memory_bytes(block.reference_after for block in measurement.blocks or ()) == 150_001_000
+    assert peak_memory_bytes(block.candidate for block in untold.blocks or ()) is None
 
 
 @pytest.mark.parametrize("is_known", [True, False])

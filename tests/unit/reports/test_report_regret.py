@@ -157,7 +157,7 @@ def test_redraws_take_the_worst_device_of_each_redraw() -> None:
     drawn = resampled_losses(analysis.compared, [Objective.LATENCY], np.random.default_rng(0))[:, 1, 0]
 
     one = [
-        replace(analysis.compared[1], on_devices=(), measurement=each.measurement, kept=each.kept)
+        replace(analysis.compared[1], on_devices=(), measurement=each.measurement)
         for each in analysis.compared[1].on_devices
     ]
     alone = resampled_losses(one, [Objective.LATENCY], np.random.default_rng(0)).mean(axis=0)[:, 0]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_lab.timed import digest
 from nas.outcomes import pack_outcomes
 from nas.records import Objective, Run, Trial
 from reports.analysis import analyse
@@ -100,7 +101,7 @@ def test_the_ratio_of_a_session_that_was_not_quiet_is_redrawn_as_widely_as_its_i
     blocks = tuple(chain(references, [8_000, 8_004, 7_996, 9_500, 9_600, 9_700, 9_800, 9_900, 10_000]))
     trial = fake_trial(0, architecture=TEACHER, accuracy=0.9, ratio=0.8)
     (measurement,) = trial.measurements
-    disturbed = replace(trial, measurements=(replace(measurement, blocks=blocks),))
+    disturbed = replace(trial, measurements=(replace(measurement, blocks=blocks, digest=digest(blocks)),))
     run = fake_run_of(disturbed, objectives=(Objective.LATENCY,))
     (item,) = analyse(run).evidence
     assert item.ratio is not None

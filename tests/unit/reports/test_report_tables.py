@@ -120,6 +120,7 @@ def test_the_document_holds_the_raw_samples_of_every_process_once() -> None:
     document = json.loads(to_json(analysis))
 
     measurement = analysis.run.trials[1].measurements[0]
+    assert measurement.blocks is not None
     last = measurement.blocks[-1]
     assert document["schema_version"] == 1
     assert document["processes"][last.candidate.run_id]["samples_ns"] == list(last.candidate.samples_ns)
