@@ -273,7 +273,7 @@ class _Writer:
         self._engine = store.optuna_storage.engine
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._connection: Any = self._engine.raw_connection()
-        self._cursor = self._connection.cursor()
+        self._cursor: Any = self._connection.cursor()
 
     def write(self, table: sa.TableClause, rows: Iterable[Row], *, skips: bool = False) -> None:
         """Insert rows of all columns of ``table``; with ``skips`` those whose key is there are left out."""

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -18,7 +18,6 @@ import optuna
 from optuna.study import StudyDirection
 
 from device_lab.measurement import DeviceInfo, RunSettings
-from device_lab.timed import Timed
 from nas.constraints import Constraints
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
@@ -233,7 +232,7 @@ def all_settings(store: Store) -> list[SearchSettings]:
 
 
 def load_run(store: Store, name: str) -> Run:
-    """Read a run with all its trials, scores and measurements, these without samples; see `with_samples`.
+    """Read a run with all its trials, scores and measurements, these without samples; see `nas.run_samples`.
 
     Raises:
         StoreError: If there is no such run, or the store cannot be read.
@@ -290,31 +289,6 @@ def load_run(store: Store, name: str) -> Run:
         constraints=settings.request.constraints,
         devices=settings.devices,
     )
-
-
-def with_samples(store: Store, run: Run, numbers: Collection[int]) -> Run:
-    """Return a run of which the trials of these numbers have their measurements with all samples.
-
-    Raises:
-        StoreError: If the store cannot be read.
-    """
-    wanted = [trial for trial in run.trials if trial.number in numbers]
-    blocks = store.read_blocks(sorted({each.key for trial in wanted for each in trial.all_measurements}))
-
-    def read(measurements: Sequence[Timed]) -> tuple[Timed, ...]:
-        return tuple(replace(each, blocks=blocks[each.key]) for each in measurements)
-
-    trials = (
-        replace(
-            trial,
-            measurements=read(trial.measurements),
-            on_devices=tuple(replace(each, measurements=read(each.measurements)) for each in trial.on_devices),
-        )
-        if trial.number in numbers
-        else trial
-        for trial in run.trials
-    )
-    return replace(run, trials=tuple(trials))
 
 
 def _shown_task(settings: SearchSettings) -> str:

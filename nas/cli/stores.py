@@ -12,7 +12,8 @@ import optuna
 
 from nas.errors import SettingsError, StoreError
 from nas.records import Run, Trial
-from nas.runs import load_run, with_samples
+from nas.run_samples import with_samples
+from nas.runs import load_run
 from nas.store import Store, sqlite_url
 from nas.store_place import warn_of_place
 from nas.store_url import parse_store_url
