@@ -27,8 +27,9 @@ from typing import Any
 import optuna
 import sqlalchemy as sa
 
-from device_lab.measurement import Measurement
+from device_lab.timed import Timed
 from nas.records import LatencyMode
+from nas.run_samples import with_samples
 from nas.runs import SearchRequest, load_run
 from nas.store import Store, sqlite_url
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, make_search
@@ -64,7 +65,9 @@ def search(url: str, folder: Path, *, before_statement: Callable[[], None] = lam
 def content(url: str) -> list[tuple[Any, ...]]:
     """Return what a run found: architectures in order, with values, scores and samples."""
     store = Store(url)
-    trials = [trial for trial in load_run(store, "run").trials if trial.same_as is None]
+    run = load_run(store, "run")
+    run = with_samples(store, run, {trial.number for trial in run.trials})
+    trials = [trial for trial in run.trials if trial.same_as is None]
     by_number = {trial.number: trial.values for trial in optuna.load_study(
         storage=store.optuna_storage, study_name="run"
     ).trials}  # fmt: skip
@@ -81,7 +84,7 @@ def content(url: str) -> list[tuple[Any, ...]]:
     ]
 
 
-def _samples(measurement: Measurement) -> list[tuple[int, ...]]:
+def _samples(measurement: Timed) -> list[tuple[int, ...]]:
     """Return the number of each block, and the samples in it."""
     return [
         (
@@ -90,7 +93,7 @@ def _samples(measurement: Measurement) -> list[tuple[int, ...]]:
             *block.candidate.samples_ns,
             *block.reference_after.samples_ns,
         )
-        for block in measurement.blocks
+        for block in measurement.blocks or ()
     ]
 
 
