@@ -1,4 +1,4 @@
-"""The regrets of a run on several devices as a picture: a field for each network and device, the darker the dearer."""
+"""The regrets of a run on several devices as a picture: a field for each network and device, the fuller its colour the dearer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 from reports.regret import Regret
 from reports.style import ORANGE, in_style, new_figure, settle
 
-# From here on a field is as dark as any.
-DARKEST = 1.5
+# From here on a field is as full as any.
+FULLEST = 1.5
 # Text stays legible on it, dark on a light page and light on a dark one.
 _MOST_OPAQUE = 0.45
 _INCHES_OF_ROW_NAMES, _INCHES_OF_LETTER = 2.6, 0.1
@@ -26,7 +26,7 @@ def regret_figure(found: Regret) -> Figure:
     figure, (axes,) = new_figure(width=max(5.2, width), height=1.3 + 0.45 * num_rows)
     for i, row in enumerate(found.rows):
         for j, cell in enumerate(row.cells):
-            share = min(max(math.log(cell.estimate), 0.0) / math.log(DARKEST), 1.0)
+            share = min(max(math.log(cell.estimate), 0.0) / math.log(FULLEST), 1.0)
             field = Rectangle((j, i), 1, 1, facecolor=ORANGE, alpha=_MOST_OPAQUE * share, linewidth=0)
             field.set_gid(f"regret-{i}-{j}")
             axes.add_patch(field)
