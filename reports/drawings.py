@@ -91,7 +91,7 @@ def _regret(analysis: Analysis) -> Drawing | None:
             f"their own best; at most {dearest:.2f}, for the best of {row.best_for} on {found.devices[i].device_id}. "
             "The table beside has the numbers."
         ),
-        caption="Times as long as the device's own best takes there. Bold: slower beyond chance. Full colour from 1.5 on.",
+        caption="Times as long as the device's own best takes. Bold: slower beyond chance. Full colour from 1.5 on.",
     )
 
 

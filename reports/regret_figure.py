@@ -1,4 +1,4 @@
-"""The regrets of a run on several devices as a picture: a field for each network and device, the fuller its colour the dearer."""
+"""The regrets of a run on several devices as a picture: the dearer a network on a device, the fuller the colour."""
 
 from __future__ import annotations
 
