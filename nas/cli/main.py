@@ -35,6 +35,7 @@ from nas.cli.runner import runner
 from nas.cli.search import search
 from nas.cli.show import show
 from nas.cli.spaces import spaces
+from nas.cli.status import status
 from nas.cli.store_commands import store
 from nas.cli.teach import teach
 from nas.cli.torchrun import Started, ToldElsewhereError, await_end, quiet_unless_first
@@ -63,6 +64,7 @@ for verb in (
     quickstart,
     search,
     worker,
+    status,
     teach,
     report,
     show,

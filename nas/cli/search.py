@@ -160,6 +160,9 @@ def search(
         max_minutes=minutes,
     )
     finished = run_search(run, given, defaults=defaults, num_trials=trials, place=place)
+    if not finished.trials:
+        stderr.print(f"the run is made, and has no trials yet; next: nas worker --run {run}", markup=False)
+        return
     print_front(finished, as_json=as_json)
     stderr.print(f"next: nas report {run}, nas show {run}, nas pick --help", markup=False)
 
