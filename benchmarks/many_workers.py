@@ -9,6 +9,7 @@ started again, as systemd does. What a process had finished, it wrote down at
 once; in the end the store must have all of it, once.
 
     python -m benchmarks.many_workers --minutes 2
+    python -m benchmarks.many_workers --minutes 2 --trials 200 --sqlite
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from nas.holders import is_known_dead
 from nas.records import LatencyMode, Objective, Score, TrialState
 from nas.runs import SearchRequest, load_run
 from nas.shared_run import WorkRole
-from nas.store import Store
+from nas.store import Store, sqlite_url
 from search_spaces.architecture import Architecture
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
 from tests.loopback_proxy import LoopbackProxy
@@ -52,6 +53,7 @@ from tests.postgresql_server import PostgresqlServer
 
 SEED = 0
 ROLES = [WorkRole.TRAIN] * 6 + [WorkRole.MEASURE] + [WorkRole.BOTH]
+LOCAL_ROLES = [WorkRole.BOTH] * 2
 KILL_EVERY_S = (1.5, 4.0)
 # Of the time of trouble: when what happens.
 CUTS, RESTART, FULL_DISK = (0.2, 0.4, 0.7), 0.5, (0.6, 0.65)
@@ -153,9 +155,9 @@ def work(url: str, folder: Path, disk: Path, diary: Diary, role: WorkRole) -> No
 class Crew:
     """Workers that are started again until they end by themselves, having nothing left to do."""
 
-    def __init__(self, start: Callable[[WorkRole], BaseProcess]) -> None:
+    def __init__(self, start: Callable[[WorkRole], BaseProcess], roles: Sequence[WorkRole]) -> None:
         self._start = start
-        self._processes = [(role, start(role)) for role in ROLES]
+        self._processes = [(role, start(role)) for role in roles]
         self.num_killed = 0
 
     def kill_one(self, generator: random.Random) -> None:
@@ -191,28 +193,20 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def trouble(crew: Crew, proxy: LoopbackProxy, server: PostgresqlServer, disk: Path, *, duration_s: float) -> int:
-    """Make trouble for a while; return how often anything was done besides the kills."""
+def trouble(crew: Crew, events: Sequence[tuple[float, Callable[[], object]]], *, duration_s: float) -> None:
+    """Make trouble for a while: what is to happen at shares of the time, and in between a worker is killed."""
     generator = random.Random(SEED)
-    filler = disk / "filler"
+    left = sorted(events, key=lambda event: event[0])
     start_s = time.monotonic()
-    events: list[tuple[float, Callable[[], object]]] = [(share, proxy.drop) for share in CUTS]
-    events += [
-        (RESTART, lambda: _restart(server)),
-        (FULL_DISK[0], lambda: _fill(filler)),
-        (FULL_DISK[1], lambda: filler.unlink()),
-    ]
-    events.sort(key=lambda event: event[0])
-    num_events, next_kill_s = len(events), generator.uniform(*KILL_EVERY_S)
-    while (passed_s := time.monotonic() - start_s) < duration_s or events:
-        if events and passed_s >= events[0][0] * duration_s:
-            events.pop(0)[1]()
+    next_kill_s = generator.uniform(*KILL_EVERY_S)
+    while (passed_s := time.monotonic() - start_s) < duration_s or left:
+        if left and passed_s >= left[0][0] * duration_s:
+            left.pop(0)[1]()
         if passed_s >= next_kill_s:
             crew.kill_one(generator)
             next_kill_s = passed_s + generator.uniform(*KILL_EVERY_S)
         crew.look_after()
         time.sleep(0.1)
-    return num_events
 
 
 def _restart(server: PostgresqlServer) -> None:
@@ -268,21 +262,43 @@ def _rows(store: Store, *columns: sa.Column[Any]) -> list[tuple[Any, ...]]:
     return store.transaction(lambda each: [tuple(row) for row in each.execute(sa.select(*columns))])
 
 
+@contextmanager
+def shared_store(
+    folder: Path, *, is_sqlite: bool
+) -> Iterator[tuple[str, str, list[tuple[float, Callable[[], object]]]]]:
+    """Give the URL of a new store, the one workers use, and what happens to it meanwhile."""
+    if is_sqlite:
+        url = sqlite_url(folder / "store.db")
+        yield url, url, []
+        return
+    server = PostgresqlServer(folder)
+    proxy = LoopbackProxy(server.port)
+    try:
+        url = server.new_database()
+        events: list[tuple[float, Callable[[], object]]] = [(share, proxy.drop) for share in CUTS]
+        events.append((RESTART, lambda: _restart(server)))
+        yield url, server.url(url.rpartition("/")[2], port=proxy.port), events
+    finally:
+        proxy.close()
+        server.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Workers that are killed all the time lose nothing, double nothing.")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--sqlite", action="store_true", help="two workers on one file instead")
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="nas-many-workers-"))
-    server = PostgresqlServer(folder)
-    proxy = LoopbackProxy(server.port)
+    roles = LOCAL_ROLES if arguments.sqlite else ROLES
     try:
-        with small_disk(folder) as disk:
-            own_url = server.new_database()
-            database = own_url.rpartition("/")[2]
-            url = server.url(database, port=proxy.port)
+        with ExitStack() as stack:
+            disk = stack.enter_context(small_disk(folder))
+            own_url, url, events = stack.enter_context(shared_store(folder, is_sqlite=arguments.sqlite))
+            filler = disk / "filler"
+            events += [(FULL_DISK[0], lambda: _fill(filler)), (FULL_DISK[1], filler.unlink)]
             diary = Diary(folder / "diary")
             begin = Store(own_url)
             evaluators = [FormulaEvaluator(), FormulaEvaluator(name="distilled", bonus=0.05)]
@@ -295,22 +311,21 @@ def main() -> None:
                 process.start()
                 return process
 
-            crew = Crew(start)
+            crew = Crew(start, roles)
             try:
-                num_events = trouble(crew, proxy, server, disk, duration_s=60 * arguments.minutes)
+                trouble(crew, events, duration_s=60 * arguments.minutes)
                 deadline_s = time.monotonic() + 60 * MAX_END_MINUTES
                 while crew.look_after() and time.monotonic() < deadline_s:
                     time.sleep(0.5)
             finally:
                 crew.end()
-            print(f"{len(ROLES)} workers, {crew.num_killed} killed, {num_events} other troubles")
+            print(f"{len(roles)} workers, {crew.num_killed} killed, {len(events)} other troubles")
             lost, doubled = check(own_url, diary)
     finally:
-        proxy.close()
-        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+    name = "many_workers_sqlite" if arguments.sqlite else "many_workers"
     verdict = "met" if lost + doubled == 0 else "short"
-    print(f"figure: many_workers {lost + doubled} lost+doubled target=0 {verdict}")
+    print(f"figure: {name} {lost + doubled} lost+doubled target=0 {verdict}")
 
 
 if __name__ == "__main__":

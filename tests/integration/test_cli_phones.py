@@ -20,6 +20,7 @@ from nas.store import Store
 from nas.timed_models import TimedModels
 from tests.command_line import CommandLine
 from tests.phone_commands import DENSE, RULE, SEQUENCE_LENGTH, Nas, num_saved, only_model, stored_measurements, wait_for
+from tests.postgresql_server import PostgresqlServer
 from tests.runner_bundles import require_bundle
 from tests.scripted_runners import write_runner
 from tests.virtual_phones import is_left_running, needs_namespaces
@@ -163,6 +164,33 @@ def test_an_unqualified_phone_is_refused_with_the_command_that_qualifies_it(
     assert certificate["is_qualified"]
     assert (certificate["ratio"]["estimate"], certificate["cold_baseline_ms"]) == (1.0, 1.0)
     assert only_model(measured["FIRST"])["ratio"]["estimate"] == 2.0
+
+
+def test_certificates_and_measurements_of_a_phone_may_be_kept_in_postgresql(
+    nas: Nas,
+    phones: list[VirtualPhone],
+    models: dict[int, ModelFile],
+    tmp_path: Path,
+    postgresql_server: PostgresqlServer,
+) -> None:
+    runner = write_runner(tmp_path / "runner", models)
+    stored = ("--storage", postgresql_server.new_database())
+    chosen = ("--device", phones[0].address, "--runner", str(runner), *stored)
+
+    qualified = nas("qualify", *chosen, "--json")
+    measured = nas.measure(*chosen)
+    # Nothing is measured twice, whoever asks.
+    runner.unlink()
+    write_runner(runner, models)
+    again = nas.measure(*chosen)
+    reported = nas.command_line.in_folder("report", "measurements", *stored)
+
+    (certificate,) = json.loads(qualified.stdout)
+    assert certificate["is_qualified"]
+    assert only_model(measured["FIRST"])["ratio"]["estimate"] == 2.0
+    assert only_model(again["FIRST"]) == only_model(measured["FIRST"])
+    assert reported.code == 0, reported
+    assert not (nas.command_line.runs_folder / "measurements" / "store.db").exists()
 
 
 def test_a_phone_that_cannot_tell_the_reference_from_itself_gets_no_good_certificate(
