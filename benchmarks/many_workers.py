@@ -52,6 +52,7 @@ from tests.loopback_proxy import LoopbackProxy
 from tests.postgresql_server import PostgresqlServer
 
 SEED = 0
+Events = list[tuple[float, Callable[[], object]]]
 ROLES = [WorkRole.TRAIN] * 6 + [WorkRole.MEASURE] + [WorkRole.BOTH]
 LOCAL_ROLES = [WorkRole.BOTH] * 2
 KILL_EVERY_S = (1.5, 4.0)
@@ -275,7 +276,7 @@ def shared_store(
     proxy = LoopbackProxy(server.port)
     try:
         url = server.new_database()
-        events: list[tuple[float, Callable[[], object]]] = [(share, proxy.drop) for share in CUTS]
+        events: Events = [(share, proxy.drop) for share in CUTS]
         events.append((RESTART, lambda: _restart(server)))
         yield url, server.url(url.rpartition("/")[2], port=proxy.port), events
     finally:
