@@ -167,6 +167,7 @@ class Run:
     candidate has reached. ``profiles`` are those taken on ``device`` under
     ``settings``, by ``arch_id``. ``constraints`` are what candidates had to keep.
     ``devices`` is empty unless there are several; ``device`` is then their first.
+    ``task_sha256`` is of the task's data, of several with commas; empty where nobody knows.
     """
 
     name: str
@@ -185,6 +186,7 @@ class Run:
     profiles: Mapping[str, ModelProfile] = field(default_factory=dict)
     constraints: Constraints = field(default_factory=Constraints)
     devices: tuple[DeviceInfo, ...] = ()
+    task_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

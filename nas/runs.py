@@ -287,6 +287,7 @@ def load_run(store: Store, name: str) -> Run:
         trials=trials,
         profiles=profiles,
         constraints=settings.request.constraints,
+        task_sha256=settings.task_sha256,
         devices=settings.devices,
     )
 

@@ -10,7 +10,7 @@ Shapes: n = trials of a run, d = shared objectives, r = resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +88,8 @@ def compare(first: Analysis, second: Analysis) -> Comparison:
     The hypervolumes are shares of one box: from the ideal to accuracy 0 and
     twice the cost of SqueezeBERT's rule. Their intervals are bootstraps over
     blocks and scores, shifted to lie around the estimate, because the best of
-    many noisy numbers looks too good in every redraw.
+    many noisy numbers looks too good in every redraw. Both runs are redrawn
+    together: on the same dev examples, and what both have of one measurement once.
 
     Raises:
         IncomparableRunsError: If nothing of the two runs means the same.
@@ -103,10 +104,7 @@ def compare(first: Analysis, second: Analysis) -> Comparison:
                 reason=f"run {analysis.run.name!r} has no finished trial with {', '.join(objectives)}",
             )
     reference = _reference(pair[0] + pair[1], objectives)
-    draws = [
-        _hypervolumes(items, objectives, reference, np.random.default_rng([analysis.run.seed, position]))
-        for position, (analysis, items) in enumerate(zip((first, second), pair, strict=True))
-    ]
+    draws = _hypervolumes(pair[0], pair[1], objectives, reference, np.random.default_rng(first.run.seed))
     sides = [
         _side(analysis.run.name, items, objectives, reference, drawn)
         for analysis, items, drawn in zip((first, second), pair, draws, strict=True)
@@ -154,6 +152,9 @@ def _why_scores_differ(first: Analysis, second: Analysis) -> str:
         ours, theirs = getattr(first.run, name), getattr(second.run, name)
         if ours != theirs:
             return f"the runs have the {name}s {ours!r} and {theirs!r}"
+    ours, theirs = first.run.task_sha256, second.run.task_sha256
+    if ours and theirs and ours != theirs:
+        return f"the data of task {first.run.task!r} are others ({ours[:8]} and {theirs[:8]})"
     return "" if first.metric == second.metric else f"the metrics are {first.metric!r} and {second.metric!r}"
 
 
@@ -198,11 +199,38 @@ def _reference(items: tuple[Evidence, ...], objectives: tuple[Objective, ...]) -
 
 
 def _hypervolumes(
-    items: tuple[Evidence, ...], objectives: tuple[Objective, ...], reference: Floats, generator: np.random.Generator
-) -> Floats:
-    resampled = resampled_losses(items, objectives, generator)
-    volumes = [hypervolume(losses, reference=reference) for losses in resampled]
-    return np.asarray(volumes, dtype=np.float64) / float(np.prod(reference))
+    first: tuple[Evidence, ...],
+    second: tuple[Evidence, ...],
+    objectives: tuple[Objective, ...],
+    reference: Floats,
+    generator: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    """Return the hypervolumes of both runs, redrawn together, (r,) each."""
+    everyone = list(first)
+    places = {item.trial.architecture: place for place, item in enumerate(first)}
+    of_second = []
+    for item in second:
+        place = places.get(item.trial.architecture)
+        if place is None or not _is_same_evidence(everyone[place], item):
+            place = len(everyone)
+            everyone.append(item)
+        of_second.append(place)
+    resampled = resampled_losses(everyone, objectives, generator)
+    box = float(np.prod(reference))
+
+    def volumes(members: Sequence[int]) -> Floats:
+        return np.array([hypervolume(losses[members], reference=reference) for losses in resampled]) / box
+
+    return volumes(range(len(first))), volumes(of_second)
+
+
+def _is_same_evidence(one: Evidence, other: Evidence) -> bool:
+    """Tell whether two runs have one score and one measurement of a model: runs on one store share them."""
+    return (
+        one.trial.score == other.trial.score
+        and one.measurement == other.measurement
+        and [each.measurement for each in one.on_devices] == [each.measurement for each in other.on_devices]
+    )
 
 
 def _side(

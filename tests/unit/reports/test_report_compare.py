@@ -51,10 +51,32 @@ def test_a_run_against_itself_shows_no_difference() -> None:
 
     comparison = compared(run, run)
 
-    assert comparison.difference.estimate == 0
-    assert comparison.difference.low < 0 < comparison.difference.high
+    # What both have is measured once: it cannot differ from itself.
+    assert (comparison.difference.low, comparison.difference.estimate, comparison.difference.high) == (0, 0, 0)
+    assert comparison.first.hypervolume.low < comparison.first.hypervolume.high
     assert not any(move.is_beyond_chance for move in comparison.moves)
     assert len(comparison.moves) == len(comparison.first.compared)
+
+
+def test_measurements_that_both_runs_have_do_not_blur_what_differs() -> None:
+    shared, added = (64, 0.95, 0.7), (16, 0.90, 0.5)
+    first = run_of("first", shared)
+    more = run_of("second", shared, added)
+    own = run_of("second", shared, added, labels=100)
+
+    paired, unpaired = compared(first, more).difference, compared(first, own).difference
+
+    assert paired.high - paired.low < 0.7 * (unpaired.high - unpaired.low)
+    assert paired.low > 0
+
+
+def test_scores_on_other_data_are_not_compared() -> None:
+    first, second = fake_run(12), fake_run(12)
+
+    comparison = compared(replace(first, task_sha256="aa11"), replace(second, task_sha256="bb22"))
+
+    assert Objective.ACCURACY not in comparison.objectives
+    assert "the data of task 'subj' are others (aa11 and bb22)" in comparison.notices[0]
 
 
 def test_the_hypervolume_of_one_model_is_its_share_of_the_box() -> None:
