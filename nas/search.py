@@ -9,7 +9,7 @@ is proposed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import optuna
@@ -17,9 +17,8 @@ from optuna.trial import TrialState as OptunaState
 
 from nas.accuracy import Evaluator, find_or_evaluate
 from nas.batch_timing import BatchTiming, Candidate, Failure
-from nas.claims import Claim
 from nas.device_guides import find_measured_of_run, make_guide
-from nas.errors import NasError
+from nas.errors import NasError, WorkerLostError
 from nas.front_stages import FrontStages
 from nas.objectives import cost_of, final_accuracy, latency_ratio, objective_values
 from nas.observer import Observer
@@ -257,27 +256,28 @@ class Search:
         """Give proposals their latency; return why some have none, by ``arch_id``."""
         if self._timing is None or not batch:
             return {}
-        failures: dict[str, Failure] = {}
         held = {proposal: self._shared.begin(f"time/{proposal.arch.arch_id}") for proposal in batch}
         try:
-            # What a process died of once is timed by itself, so that it takes no other with it.
+            # Which of a batch a process died of nobody knows, so each of them is timed by itself then.
             suspects = [each for each in batch if (claim := held[each]) is not None and claim.num_deaths]
-            for group in ([each for each in batch if each not in suspects], *([each] for each in suspects)):
-                if group:
-                    failures |= self._time_group(group, held)
+            others = [each.candidate for each in batch if each not in suspects]
+            failures = self._timing.time(others) if others else {}
+            for suspect in suspects:
+                failures |= self._time_alone(self._timing, suspect)
         finally:
             for claim in held.values():
                 self._shared.end(claim, is_done=True)
         return failures
 
-    def _time_group(self, group: list[Proposal], held: Mapping[Proposal, Claim | None]) -> dict[str, Failure]:
-        assert self._timing is not None
+    def _time_alone(self, timing: BatchTiming, proposal: Proposal) -> dict[str, Failure]:
+        held = self._shared.begin(f"alone/{proposal.arch.arch_id}")
         try:
-            for proposal in group:
-                refuse_deadly(held[proposal])
-        except NasError as error:
-            return {proposal.arch.arch_id: Failure(reason=str(error)) for proposal in group}
-        return self._timing.time([proposal.candidate for proposal in group])
+            refuse_deadly(held)
+            return timing.time([proposal.candidate])
+        except WorkerLostError as error:
+            return {proposal.arch.arch_id: Failure(reason=str(error))}
+        finally:
+            self._shared.end(held, is_done=True)
 
     def _foretell(self, batch: Sequence[Proposal]) -> list[Proposal]:
         """Give proposals predicted latencies, and return them; what cannot be predicted yet is left to be timed."""

@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState as OptunaState
 
 from benchmarks.killed_search import content, search
+from device_lab.measurement import ModelFile
 from nas.claims import find_claims
 from nas.holders import is_known_dead
 from nas.records import LatencyMode, Objective, Run, TrialState
@@ -23,7 +24,7 @@ from nas.shared_run import MAX_DEATHS, SharedRun, WorkRole
 from nas.store import Store, sqlite_url
 from nas.timing import TimingPlan
 from search_spaces.architecture import Architecture
-from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, make_search
+from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
 from tests.many_processes import at_once
 
 REQUEST = SearchRequest(
@@ -168,6 +169,40 @@ def test_what_kills_its_worker_twice_is_failed_and_the_others_go_on(
     assert "2 processes that worked on it were killed" in str(failed[0].failure)
     assert len(run.trials) == NUM_TRIALS
     assert claims_left(store_url) == []
+
+
+def in_a_process_killed_while_it_times(url: str, folder: Path, arch_id: str) -> None:
+    """Work until the timing of one architecture, in a batch or by itself, kills the process."""
+
+    def die(model: ModelFile) -> None:
+        if arch_id in model.path.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            make_search(Store(url), folder, request=REQUEST, device=SizeDevice(before=die)).run(8)
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+
+
+def test_what_was_timed_beside_what_killed_its_worker_is_not_failed(
+    store: Store, store_url: str, tmp_path: Path
+) -> None:
+    seen = FormulaEvaluator()
+    make_search(Store(sqlite_url(tmp_path / "seen.db")), tmp_path, request=REQUEST, evaluators=[seen]).run(8)
+    deadly = seen.scored[DEADLY_PLACE]
+
+    # Once in its batch, and twice by itself.
+    for _ in range(1 + MAX_DEATHS):
+        in_a_process_killed_while_it_times(store_url, tmp_path, deadly)
+    make_search(store, tmp_path, request=REQUEST).run(8)
+
+    trials = load_run(store, "run").trials
+    failed = [trial for trial in trials if trial.state == TrialState.FAILED]
+    assert [trial.architecture.arch_id for trial in failed] == [deadly]
+    assert len({trial.architecture for trial in trials}) == 8
 
 
 def test_a_trial_of_a_machine_that_vanished_is_taken_up_once_its_lease_has_ended(
