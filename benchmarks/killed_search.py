@@ -129,6 +129,8 @@ def main() -> None:
             search(url, folder)
             if content(url) != whole:
                 different.append(at)
+            if number % 20 == 19:
+                print(f"{number + 1} points, {len(different)} different", file=sys.stderr, flush=True)
         print(f"{len(whole)} architectures, {num_statements} statements; killed before {arguments.points} of them")
         print(f"ended otherwise when killed before statement: {different or 'none'}")
     finally:
