@@ -15,6 +15,7 @@ from nas import store_engine
 from nas.records import Objective
 from nas.runs import SearchRequest
 from nas.store import Store, sqlite_url
+from nas.store_schema import SCHEMA_VERSION
 from tests.command_line import CommandLine
 from tests.fake_parts import SEQUENCE_LENGTH, make_search
 from tests.loopback_proxy import loopback_proxy
@@ -180,8 +181,8 @@ def test_the_commands_of_the_store_tell_what_they_did(
     copied = nas("store", "copy", url, str(path))
     document = json.loads(nas("store", "copy", str(path), url, "--json").stdout)
 
-    assert "schema version: 2, was 1" in upgraded.stdout
-    assert "schema version: 2, as before" in again.stdout
+    assert f"schema version: {SCHEMA_VERSION}, was 1" in upgraded.stdout
+    assert f"schema version: {SCHEMA_VERSION}, as before" in again.stdout
     assert re.search(r"scores +1 +1 +([0-9a-f]{16}) +\1\b", copied.stdout)
     assert "verified" in copied.stdout
     (scores,) = [kind for kind in document if kind["name"] == "scores"]
