@@ -100,7 +100,8 @@ class Trial:
     that of the highest fidelity the architecture has reached.
     ``measurements`` all have an interval, the narrowest last. ``predicted`` is
     the latency ratio of one that has none, with the interval a measurement would
-    lie in, where the run predicts.
+    lie in, where the run predicts; ``predicted_beyond`` says in what the
+    architecture lies outside of all that was measured, or is "".
 
     Of a run on several devices ``on_devices`` has what is known on each, in the
     run's order; otherwise it is empty. ``measurements`` are then those of the
@@ -119,6 +120,7 @@ class Trial:
     failure: str | None
     duration_s: float | None
     predicted: Interval | None = None
+    predicted_beyond: str = ""
     on_devices: tuple[DeviceLatency, ...] = ()
 
     @property

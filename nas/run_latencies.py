@@ -81,6 +81,7 @@ def with_predictions(
                 high=predictions[trial.architecture].high,
                 level=LEVEL,
             ),
+            predicted_beyond=predictions[trial.architecture].outside,
         )
         for trial in trials
     )

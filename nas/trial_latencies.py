@@ -83,7 +83,10 @@ def _over_devices(devices: Sequence[DeviceInfo], timed: Sequence[Trial]) -> Tria
         measurements = slowest.measurements
     elif len(everywhere) == len(on_devices):
         predicted = worst_interval(everywhere)
-    return replace(timed[0], measurements=measurements, predicted=predicted, on_devices=on_devices)
+    beyond = next((trial.predicted_beyond for trial in timed if trial.predicted_beyond), "")
+    return replace(
+        timed[0], measurements=measurements, predicted=predicted, predicted_beyond=beyond, on_devices=on_devices
+    )
 
 
 def _interval(known: DeviceLatency) -> Interval | None:

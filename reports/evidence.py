@@ -278,6 +278,7 @@ def _why_no_ratio(trial: Trial, bench: Bench | None) -> str:
         return (
             f"not timed: a ratio of {predicted.estimate:.2f} ({predicted.low:.2f}-{predicted.high:.2f}) is predicted, "
             "with which it would add next to nothing to the front"
+            + (f"; less sure than it looks, for {trial.predicted_beyond}" if trial.predicted_beyond else "")
         )
     return "not timed"
 
