@@ -362,7 +362,8 @@ def hold_run(folder: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise RunBusyError(
-                f"run folder {folder} is in use by process {holder}; wait for it, stop it, or choose another run name"
+                f"run folder {folder} is in use by process {holder}; stop it, help it with "
+                f"`nas worker --run {folder.name}`, or choose another run name"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
