@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -13,6 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
+
+from nas.store_engine import insert_new
 
 # Rows held at once while a server sends many.
 _NUM_AT_ONCE = 10_000
@@ -32,6 +34,7 @@ _trials = sa.table(
 )
 _user_attributes = _table("trial_user_attributes", "trial_id", "key", "value_json")
 _system_attributes = _table("trial_system_attributes", "trial_id", "key", "value_json")
+_study_attributes = _table("study_user_attributes", "study_id", "key", "value_json")
 _params = _table("trial_params", "param_id", "trial_id", "param_name", "param_value", "distribution_json")
 _values = _table("trial_values", "trial_id", "objective", "value", "value_type")
 _steps = _table("trial_intermediate_values", "trial_id", "step", "intermediate_value", "intermediate_value_type")
@@ -89,6 +92,12 @@ def newest_finished(connection: sa.Connection, *, study_name: str, limit: int) -
     query = query.where(_studies.c.study_name == study_name, _trials.c.datetime_complete.is_not(None))
     query = query.order_by(_trials.c.datetime_complete.desc(), _trials.c.number.desc()).limit(limit)
     return [(row.number, row.datetime_complete.replace(tzinfo=UTC)) for row in connection.execute(query)]
+
+
+def add_study_attributes(connection: sa.Connection, study_id: int, attributes: Mapping[str, Any]) -> None:
+    """Keep user attributes of a study, those together that it does not have; what it has stays as it is."""
+    rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
+    insert_new(connection, _study_attributes, rows)
 
 
 def read_attributes(connection: sa.Connection, *, key: str) -> Iterator[str]:

@@ -90,8 +90,8 @@ class Proposals:
 
     @property
     def has_running(self) -> bool:
-        """Whether trials were under way, or waited to be, when the run was read last."""
-        return any(not state.is_finished() for state in self._states.values())
+        """Whether trials were under way when the run was read last."""
+        return OptunaState.RUNNING in self._states.values()
 
     def refresh(self) -> None:
         """Read what other processes have done since."""

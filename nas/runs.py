@@ -22,7 +22,7 @@ from nas.constraints import Constraints
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
 from nas.errors import RunBusyError, SettingsError, StoreError
-from nas.optuna_rows import TrialRow, read_rows
+from nas.optuna_rows import TrialRow, add_study_attributes, read_rows
 from nas.profiles import find_profiles
 from nas.records import LatencyMode, ModelProfile, Objective, Role, Run, Score, Trial, TrialState
 from nas.run_latencies import find_measured
@@ -123,16 +123,22 @@ def open_study(store: Store, name: str, settings: SearchSettings) -> optuna.Stud
             StudyDirection.MAXIMIZE if objective == Objective.ACCURACY else StudyDirection.MINIMIZE
             for objective in settings.request.objectives
         ]
-        if name not in store.run_names():
-            study = optuna.create_study(storage=store.optuna_storage, study_name=name, directions=directions)
-            created_with = {package: version(package) for package in VERSIONED_PACKAGES}
-            study.set_user_attr(_CREATED_WITH_KEY, {"python": platform.python_version()} | created_with)
-            study.set_user_attr(_SETTINGS_KEY, to_document(settings))
-            return study
-        study = optuna.load_study(storage=store.optuna_storage, study_name=name)
+        study = optuna.create_study(
+            storage=store.optuna_storage, study_name=name, directions=directions, load_if_exists=True
+        )
+        if study.directions == directions and _is_half_made(study):
+            created_with = {"python": platform.python_version()} | {each: version(each) for each in VERSIONED_PACKAGES}
+            attributes = {_CREATED_WITH_KEY: created_with, _SETTINGS_KEY: to_document(settings)}
+            # Of several that make it at once, the settings of one count for all.
+            store.transaction(lambda connection: add_study_attributes(connection, study._study_id, attributes))
         existing = read_settings(study)
     refuse_differences(name, existing, settings)
     return study
+
+
+def _is_half_made(study: optuna.Study) -> bool:
+    """Tell whether a run is so new that it has no settings, or whoever made it was killed before it had."""
+    return study.user_attrs.keys() <= {_CREATED_WITH_KEY} and not study.get_trials(deepcopy=False)
 
 
 def refuse_differences(name: str, existing: Any, wanted: Any) -> None:
@@ -217,7 +223,8 @@ def find_settings(store: Store, name: str) -> SearchSettings | None:
     with store.errors():
         if name not in store.run_names():
             return None
-        return read_settings(optuna.load_study(storage=store.optuna_storage, study_name=name))
+        study = optuna.load_study(storage=store.optuna_storage, study_name=name)
+        return None if _is_half_made(study) else read_settings(study)
 
 
 def all_settings(store: Store) -> list[SearchSettings]:

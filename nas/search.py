@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState as OptunaState
 
 from nas.accuracy import Evaluator, find_or_evaluate
@@ -311,10 +312,11 @@ class Search:
             latency_ratio=candidate.latency_ratio,
             accuracy=final_accuracy(self._settings, candidate.score),
         )
-        for name, by in violations.items():
-            proposal.trial.set_constraint(name, by)
         # Whoever lost its claim on the way may find the trial ended; its score and blocks are kept all the same.
-        self._study.tell(proposal.trial, list(values.values()), skip_if_finished=True)
+        with suppress(UpdateFinishedTrialError):
+            for name, by in violations.items():
+                proposal.trial.set_constraint(name, by)
+            self._study.tell(proposal.trial, list(values.values()), skip_if_finished=True)
         self._shared.end_trial(candidate.number)
         self._remember(candidate)
         is_predicted = candidate.latency_ratio is not None and not candidate.is_measured
@@ -327,8 +329,9 @@ class Search:
             failure=failure.reason,
             is_device_lost=failure.is_device_lost,
         )
-        write_note(proposal.trial, note)
-        self._study.tell(proposal.trial, state=OptunaState.FAIL, skip_if_finished=True)
+        with suppress(UpdateFinishedTrialError):
+            write_note(proposal.trial, note)
+            self._study.tell(proposal.trial, state=OptunaState.FAIL, skip_if_finished=True)
         self._shared.end_trial(proposal.trial.number)
         self._observer.failed(proposal.trial.number, failure.reason)
 

@@ -42,10 +42,6 @@ def store_errors(url: sa.URL) -> Iterator[None]:
     """Turn the database's own errors inside the block into `StoreError`."""
     try:
         yield
-    except optuna.exceptions.DuplicatedStudyError as error:
-        raise StoreError(
-            f"another process has just made the same run in store {show_url(url)}; give the same command again"
-        ) from error
     except (sa.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise StoreError(explain(error, url)) from error
 

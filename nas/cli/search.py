@@ -283,11 +283,11 @@ def _request(run: str, given: dict[str, Any], defaults: Mapping[str, Any], store
 
 def _known_values(store: Store, run: str) -> dict[int, dict[Objective, float]]:
     """Return the values of the trials a run has already, by number, for the front that is shown while it goes on."""
-    from nas.runs import load_run
+    from nas.runs import find_settings, load_run
     from reports.analysis import analyse
     from reports.errors import ReportError
 
-    if run not in store.run_names():
+    if find_settings(store, run) is None:
         return {}
     try:
         analysis = analyse(load_run(store, run))

@@ -12,17 +12,20 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
 from benchmarks.killed_search import content, search
 from device_lab.measurement import ModelFile
 from nas.claims import find_claims
+from nas.errors import TrainingError
 from nas.holders import is_known_dead
 from nas.records import LatencyMode, Objective, Run, TrialState
-from nas.runs import SearchRequest, load_run
+from nas.runs import SearchRequest, find_settings, load_run
 from nas.shared_run import MAX_DEATHS, SharedRun, WorkRole
 from nas.store import Store, sqlite_url
 from nas.timing import TimingPlan
+from nas.trial_notes import INTERRUPTED, read_note, write_note
 from search_spaces.architecture import Architecture
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
 from tests.many_processes import at_once
@@ -260,3 +263,86 @@ def test_a_trial_that_another_told_in_the_meantime_is_told_once(store: Store, tm
     study = optuna.load_study(storage=store.optuna_storage, study_name="run")
     assert study.trials[told[0]].values == [0.25, 1.0]
     assert len(load_run(store, "run").trials) == 8
+
+
+@pytest.mark.parametrize("ends", ["told", "told to miss a constraint", "failed"])
+def test_a_trial_that_another_gave_up_in_the_meantime_stops_nobody(store: Store, tmp_path: Path, ends: str) -> None:
+    request = replace(REQUEST, objectives=(Objective.ACCURACY, Objective.MACS))
+    if ends == "told to miss a constraint":
+        request = replace(request, min_accuracy=0.999)
+    other = Store(store.url)
+    given_up: list[int] = []
+
+    def be_late(arch: Architecture) -> None:
+        study = optuna.load_study(storage=other.optuna_storage, study_name="run")
+        running = [trial for trial in study.trials if trial.state == OptunaState.RUNNING]
+        if running[0].number >= 4 and not given_up:
+            given_up.append(running[0].number)
+            write_note(optuna.Trial(study, running[0]._trial_id), replace(read_note(running[0]), failure=INTERRUPTED))
+            study.enqueue_trial(running[0].params)
+            study.tell(running[0].number, state=OptunaState.FAIL)
+            if ends == "failed":
+                raise TrainingError("bad luck")
+
+    make_search(store, tmp_path, request=request, evaluators=[FormulaEvaluator(before=be_late)]).run(8)
+    other.close()
+
+    run = load_run(store, "run")
+    assert len({trial.architecture for trial in run.trials}) == 8
+    assert given_up[0] not in {trial.number for trial in run.trials}
+    assert claims_left(store.url) == []
+
+
+def test_a_stopped_run_that_has_more_than_it_is_asked_for_ends(store: Store, tmp_path: Path) -> None:
+    request = replace(REQUEST, objectives=(Objective.ACCURACY, Objective.MACS))
+    numbers = itertools.count(1)
+
+    def stop(_: Architecture) -> None:
+        if next(numbers) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_search(store, tmp_path, request=request, evaluators=[FormulaEvaluator(before=stop)]).run(16)
+    listener = Impatient()
+
+    make_search(store, tmp_path, request=request, listener=listener).run(4)
+
+    assert len(load_run(store, "run").trials) == 4
+    make_search(store, tmp_path, request=request).run(8)
+    assert len({trial.architecture for trial in load_run(store, "run").trials}) == 8
+
+
+class Impatient(Listener):
+    """Stops the process it listens to where that would wait for others."""
+
+    def waiting(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_whoever_was_killed_while_it_made_a_run_leaves_its_name_free(store: Store, tmp_path: Path) -> None:
+    request = replace(REQUEST, objectives=(Objective.ACCURACY, Objective.MACS))
+    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    store.optuna_storage.create_new_study(directions, study_name="run")
+
+    assert find_settings(store, "run") is None
+    make_search(store, tmp_path, request=request).run(4)
+
+    assert len(load_run(store, "run").trials) == 4
+
+
+def make_with_seed(number: int, url: str, folder: Path) -> int:
+    store = Store(url)
+    search = make_search(store, folder, request=replace(REQUEST, seed=number))
+    store.close()
+    return search._settings.request.seed
+
+
+@pytest.mark.slow
+def test_of_those_who_make_a_run_at_once_with_other_settings_one_wins(store: Store, tmp_path: Path) -> None:
+    given = at_once(make_with_seed, NUM_WORKERS, store.url, tmp_path)
+
+    settings = find_settings(store, "run")
+    assert settings is not None
+    winners = [seed for seed in given if isinstance(seed, int)]
+    assert winners == [settings.request.seed]
+    assert sum("has other settings" in str(seed) for seed in given) == NUM_WORKERS - 1
