@@ -35,7 +35,8 @@ from nas.artifacts import (
 from nas.claims import find_claims
 from nas.errors import StoreError
 from nas.holders import is_known_dead, show_holder
-from nas.runs import all_settings, is_held, task_settings
+from nas.run_folder import is_held
+from nas.runs import all_settings, task_settings
 from nas.store import Store, sqlite_url
 from nas.store_schema import require_store
 from nas.store_url import file_of_identity, parse_store_url, store_identity

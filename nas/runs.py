@@ -1,13 +1,10 @@
-"""Runs: created once with their settings, opened again with the same, held by one process."""
+"""Runs: created once with their settings, opened again with the same, read with all that is known of them."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +18,7 @@ from device_lab.measurement import DeviceInfo, RunSettings
 from nas.constraints import Constraints
 from nas.cost import model_cost
 from nas.documents import from_document, to_document
-from nas.errors import RunBusyError, SettingsError, StoreError
+from nas.errors import SettingsError, StoreError
 from nas.optuna_rows import TrialRow, add_study_attributes, read_rows
 from nas.profiles import find_profiles
 from nas.records import LatencyMode, ModelProfile, Objective, Role, Run, Score, Trial, TrialState
@@ -349,49 +346,6 @@ _STATES = {
     optuna.trial.TrialState.COMPLETE: TrialState.COMPLETE,
     optuna.trial.TrialState.FAIL: TrialState.FAILED,
 }
-
-
-@contextmanager
-def hold_run(folder: Path) -> Iterator[None]:
-    """Keep other processes from searching in ``folder`` for as long as the block runs.
-
-    The lock ends with the process, however that ends.
-
-    Raises:
-        RunBusyError: If another process holds the folder.
-        OSError: If the folder cannot be made or written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise RunBusyError(
-                f"run folder {folder} is in use by process {holder}; stop it, help it with "
-                f"`nas worker --run {folder.name}`, or choose another run name"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def is_held(folder: Path) -> bool:
-    """Tell whether a process holds the run in ``folder``.
-
-    Raises:
-        OSError: If that cannot be told.
-    """
-    try:
-        with (folder / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _show(value: object) -> str:

@@ -297,8 +297,10 @@ class Search:
     def _time_what_others_predict(self) -> bool:
         """Time one network that the front may depend on, now and then, while others propose; tell whether it did."""
         is_due = self._proposals.num_known >= self._num_known_when_settled + BATCH_SIZE
-        if self._role is not WorkRole.MEASURE or not is_due:
+        if self._role is not WorkRole.MEASURE or self._timing is None or not is_due:
             return False
+        # What is measured in the background has the device to itself.
+        self._timing.finish()
         self._num_known_when_settled = self._proposals.num_known
         return self._stages.settle(max_architectures=1)
 

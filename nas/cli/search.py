@@ -215,7 +215,7 @@ def run_search(
     from nas.cli.run_devices import RunDevices, find_cold_baselines_ns, open_devices
     from nas.cli.stores import check_run_name, load_for_report, open_artifacts, open_store
     from nas.records import Objective
-    from nas.runs import hold_run
+    from nas.run_folder import hold_run
     from nas.timing import TimingPlan
 
     check_run_name(run)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.runs import hold_run
+from nas.run_folder import hold_run
 from search_spaces.architecture import Architecture
 from tests.command_line import CommandLine
 from tests.system_packages import require_program

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 
 from device_lab.errors import OutOfMemoryError
 from device_lab.measurement import Backend, ModelFile
 from nas.cost import model_cost
 from nas.errors import PredictionError, SettingsError
-from nas.latency_guide import NUM_DESIGN
+from nas.latency_guide import NUM_DESIGN, LatencyGuide
 from nas.records import LatencyMode, Objective, Role, Run, Trial
-from nas.runs import SearchRequest, load_run
+from nas.runs import SearchRequest, keep_goal, load_run
+from nas.shared_run import WorkRole
 from nas.store import Store, sqlite_url
 from nas.timing import TimingPlan
 from reports.analysis import analyse
@@ -285,3 +288,45 @@ def test_without_latency_as_an_objective_nothing_is_predicted(store: Store, tmp_
 
     assert device.num_runs == 0
     assert listener.predicted == set()
+
+
+class ImpatientListener(Listener):
+    """Stops the search where it would wait for other processes."""
+
+    def waiting(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_process_that_measures_has_one_session_on_its_phone_at_a_time(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_search(store, tmp_path, request=HYBRID).run(16)
+    # A trainer that knew of too few measurements to predict from leaves its last batch to whoever measures.
+    trainer = make_search(store, tmp_path, request=HYBRID, listener=ImpatientListener(), role=WorkRole.TRAIN)
+    monkeypatch.setattr(LatencyGuide, "is_ready", False)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(20)
+    monkeypatch.undo()
+    # There is more to come, so the one that measures does not end, and looks for something to do.
+    keep_goal(optuna.load_study(storage=store.optuna_storage, study_name="run"), 24)
+    in_use = threading.Lock()
+
+    def run_slowly(_: ModelFile) -> None:
+        assert in_use.acquire(blocking=False), "the phone runs two models at once"
+        time.sleep(0.1)
+        in_use.release()
+
+    device = SizeDevice(before=run_slowly)
+    measurer = make_search(
+        store,
+        tmp_path,
+        request=HYBRID,
+        listener=ImpatientListener(),
+        device=device,
+        role=WorkRole.MEASURE,
+        timing_plan=TimingPlan(resolution=0.0),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        measurer.run()
+
+    assert device.num_runs > 0

@@ -17,7 +17,7 @@ from nas.claims import claim
 from nas.errors import StoreError
 from nas.garbage import Garbage, Kind, find_garbage, remove_garbage
 from nas.holders import new_holder, show_holder
-from nas.runs import hold_run
+from nas.run_folder import hold_run
 from nas.store import Store, sqlite_url
 from nas.store_url import parse_store_url, store_identity
 from tests.fake_parts import make_search
