@@ -122,15 +122,18 @@ def forget_all(store: Store, holder: str) -> None:
 
 
 def end_leases(store: Store, holder: str) -> None:
-    """Make everything anybody's that a holder has who is known to be dead.
+    """Make everything anybody's, from now on, that a holder has who is known to be dead.
 
     Raises:
         StoreError: If the store cannot be read or written.
     """
-    own = _TABLE.holder == holder
-    store.transaction(
-        lambda connection: connection.execute(sa.update(tables.claims).where(own).values(expires_at_s=0.0))
-    )
+
+    def end_own(connection: sa.Connection) -> None:
+        now_s = _now_s(connection)
+        own = sa.and_(_TABLE.holder == holder, _TABLE.expires_at_s > now_s)
+        connection.execute(sa.update(tables.claims).where(own).values(expires_at_s=now_s))
+
+    store.transaction(end_own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,10 +86,25 @@ def count_states(connection: sa.Connection, *, study_name: str) -> dict[TrialSta
     return dict(sorted(counts.items()))
 
 
-def newest_finished(connection: sa.Connection, *, study_name: str, limit: int) -> list[tuple[int, datetime]]:
-    """Return the trials of a study that ended last, the newest first: numbers, and when, in UTC."""
+def count_attributes(
+    connection: sa.Connection, *, study_name: str, state: TrialState, key: str, containing: str
+) -> int:
+    """Return how many trials of a study are in a state and have a text in the JSON of their user attribute ``key``."""
+    joined = _trials.join(_studies, _is_of_study).join(
+        _user_attributes, _user_attributes.c.trial_id == _trials.c.trial_id
+    )
+    query = sa.select(sa.func.count()).select_from(joined)
+    query = query.where(_studies.c.study_name == study_name, _is_in(state))
+    query = query.where(
+        _user_attributes.c.key == key, _user_attributes.c.value_json.contains(containing, autoescape=True)
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def newest_complete(connection: sa.Connection, *, study_name: str, limit: int) -> list[tuple[int, datetime]]:
+    """Return the trials of a study that were completed last, the newest first: numbers, and when, in UTC."""
     query = sa.select(_trials.c.number, _trials.c.datetime_complete).join_from(_trials, _studies, _is_of_study)
-    query = query.where(_studies.c.study_name == study_name, _trials.c.datetime_complete.is_not(None))
+    query = query.where(_studies.c.study_name == study_name, _is_in(TrialState.COMPLETE))
     query = query.order_by(_trials.c.datetime_complete.desc(), _trials.c.number.desc()).limit(limit)
     return [(row.number, row.datetime_complete.replace(tzinfo=UTC)) for row in connection.execute(query)]
 
@@ -151,6 +166,11 @@ def read_trials(connection: sa.Connection, *, study_id: int, after: int, also: C
         )
         for row in trials
     ]
+
+
+def _is_in(state: TrialState) -> sa.ColumnElement[bool]:
+    # PostgreSQL has a type of its own for states.
+    return sa.cast(_trials.c.state, sa.String) == state.name
 
 
 @cache

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from nas import tables
 from nas.errors import StoreError
-from nas.optuna_rows import count_states, newest_finished, study_names
+from nas.optuna_rows import count_attributes, count_states, newest_complete, study_names
 from nas.store import Store
+from nas.trial_notes import INTERRUPTED, NOTE_KEY
 
 NUM_NEWEST = 10
 
@@ -31,14 +33,18 @@ class DeviceActivity:
 class RunStatus:
     """How far a run is.
 
-    ``num_trials`` are by Optuna's state, those without a trial left out.
-    ``newest_finished`` are numbers of the trials that ended last, and when, the
-    newest first; ``devices`` what was measured since ``since``, by the device's id. Times are in UTC.
+    ``num_trials`` are by Optuna's state, those without a trial left out. ``num_done``
+    and ``num_failed`` are of distinct architectures: repetitions are left out, and
+    what was interrupted, as it is proposed again. ``newest_complete`` are numbers of
+    the trials that were completed last, and when, the newest first; ``devices`` what
+    was measured since ``since``, by the device's id. Times are in UTC.
     """
 
     name: str
     num_trials: Mapping[TrialState, int]
-    newest_finished: tuple[tuple[int, datetime], ...]
+    num_done: int
+    num_failed: int
+    newest_complete: tuple[tuple[int, datetime], ...]
     since: datetime
     devices: tuple[DeviceActivity, ...]
 
@@ -55,10 +61,14 @@ def read_status(store: Store, name: str, *, last_hours: float) -> RunStatus:
         names = study_names(connection)
         if name not in names:
             raise StoreError(f"no run {name!r} in the store (runs: {', '.join(names) or 'none'})")
+        count = partial(count_attributes, connection, study_name=name, key=NOTE_KEY)
+        num_interrupted = count(state=TrialState.FAIL, containing=f'"failure": "{INTERRUPTED}"')
         return RunStatus(
             name=name,
             num_trials=count_states(connection, study_name=name),
-            newest_finished=tuple(newest_finished(connection, study_name=name, limit=NUM_NEWEST)),
+            num_done=count(state=TrialState.COMPLETE, containing='"same_as": null'),
+            num_failed=count(state=TrialState.FAIL, containing='"failure": "') - num_interrupted,
+            newest_complete=tuple(newest_complete(connection, study_name=name, limit=NUM_NEWEST)),
             since=since,
             devices=_activity(connection, since),
         )

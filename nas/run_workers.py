@@ -30,7 +30,7 @@ class RunWorker:
 
 
 def find_workers(store: Store, name: str) -> list[RunWorker]:
-    """Return the workers of a run, those that were lost and whose work nobody has taken up included.
+    """Return the workers of a run; those that were lost as long as nobody has taken up their work.
 
     Raises:
         StoreError: If the store cannot be read.
@@ -42,7 +42,7 @@ def find_workers(store: Store, name: str) -> list[RunWorker]:
     work = _by_holder(find_claims(store, f"work/{run_id}/"))
     trials = _by_holder(find_claims(store, f"trial/{run_id}/"))
     devices = _by_holder(find_claims(store, "device/"))
-    return [
+    found = [
         RunWorker(
             holder=state.holder or "",
             role=WorkRole(state.subject.removeprefix(prefix).partition("/")[0]),
@@ -54,6 +54,7 @@ def find_workers(store: Store, name: str) -> list[RunWorker]:
         )
         for state in workers
     ]
+    return [worker for worker in found if worker.is_alive or worker.does or worker.device_ids or worker.num_trials]
 
 
 def _by_holder(states: Sequence[ClaimState]) -> dict[str | None, list[str]]:

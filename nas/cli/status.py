@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from nas.store import Store
 
 LAST_HOURS = 24.0
+# A batch of four is told at once, which says nothing of how long one takes.
+MIN_FOR_RATE = 5
 REFRESH_S = 2.0
 
 
@@ -69,18 +71,23 @@ class _Snapshot:
         self.status: RunStatus = read_status(store, name, last_hours=LAST_HOURS)
         self.workers: list[RunWorker] = find_workers(store, name)
         counts = self.status.num_trials
-        self.num_done = counts.get(TrialState.COMPLETE, 0)
-        self.num_failed = counts.get(TrialState.FAIL, 0)
+        self.num_done = self.status.num_done
+        self.num_failed = self.status.num_failed
         self.num_rejected = counts.get(TrialState.PRUNED, 0)
         self.num_under_way = counts.get(TrialState.RUNNING, 0)
         self.num_waiting = counts.get(TrialState.WAITING, 0)
         self.goal = find_goal(store, name)
 
     @property
+    def num_missing(self) -> int | None:
+        """How many trials are to come before the front is chosen; ``None`` if nobody said how many there shall be."""
+        return None if self.goal is None else max(self.goal - self.num_done - self.num_failed, 0)
+
+    @property
     def per_hour(self) -> float | None:
-        """Trials ended an hour, of late; ``None`` where too few have, or none for long."""
-        times = [ended_at for _, ended_at in self.status.newest_finished]
-        if len(times) < 2 or self.at - times[0] > timedelta(hours=LAST_HOURS):
+        """Trials done an hour, of late; ``None`` where too few are, none is for long, or none is to come."""
+        times = [ended_at for _, ended_at in self.status.newest_complete]
+        if len(times) < MIN_FOR_RATE or self.num_missing == 0 or self.at - times[0] > timedelta(hours=LAST_HOURS):
             return None
         # What is under way counts as time without a trial.
         passed = max(self.at, times[0]) - times[-1]
@@ -89,9 +96,9 @@ class _Snapshot:
     @property
     def left(self) -> timedelta | None:
         """How long the rest takes at this rate."""
-        if self.goal is None or not self.per_hour or not any(worker.is_alive for worker in self.workers):
+        if self.num_missing is None or not self.per_hour or not any(worker.is_alive for worker in self.workers):
             return None
-        return timedelta(hours=max(self.goal - self.num_done, 0) / self.per_hour)
+        return timedelta(hours=self.num_missing / self.per_hour)
 
 
 def _shown(snapshot: _Snapshot) -> RenderableType:
@@ -175,6 +182,8 @@ def _document(snapshot: _Snapshot) -> dict[str, Any]:
         "at": snapshot.at.isoformat(timespec="seconds"),
         "num_trials_wanted": snapshot.goal,
         "num_trials": {state.name.lower(): count for state, count in snapshot.status.num_trials.items()},
+        "num_done": snapshot.num_done,
+        "num_failed": snapshot.num_failed,
         "trials_per_hour": snapshot.per_hour,
         "left_s": None if snapshot.left is None else snapshot.left.total_seconds(),
         "workers": [asdict(worker) for worker in snapshot.workers],

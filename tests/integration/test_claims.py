@@ -86,6 +86,11 @@ class Model:
             if held_by == holder:
                 self.rows[subject] = (holder, expires_at_s, num_deaths)
 
+    def end_leases(self, holder: str, now_s: float) -> None:
+        for subject, (held_by, expires_at_s, num_deaths) in self.rows.items():
+            if held_by == holder:
+                self.rows[subject] = (holder, min(expires_at_s, now_s), num_deaths)
+
     def forget_all(self, holder: str) -> None:
         for subject, (held_by, _, num_deaths) in list(self.rows.items()):
             if held_by == holder:
@@ -130,8 +135,10 @@ def test_claims_do_what_the_model_does(store: Store, clock: Clock, taken: list[t
                 model.forget_all(holder)
             case "end_leases":
                 end_leases(store, holder)
-                model.renew_all(holder, 0.0)
+                model.end_leases(holder, clock.now_s)
         found = find_claims(store, prefix)
+        ends = {each.subject: clock.now_s + each.left_s for each in found if each.holder}
+        assert ends == pytest.approx({subject: row[1] for subject, row in model.rows.items() if row[0]})
         shown = [(each.subject, each.holder, each.num_deaths, bool(each.holder) and each.left_s > 0) for each in found]
         assert shown == model.shown(clock.now_s)
 

@@ -21,6 +21,7 @@ from nas.claims import find_claims
 from nas.errors import TrainingError
 from nas.holders import is_known_dead
 from nas.records import LatencyMode, Objective, Run, TrialState
+from nas.run_workers import RunWorker, find_workers
 from nas.runs import SearchRequest, find_settings, load_run
 from nas.shared_run import MAX_DEATHS, SharedRun, WorkRole
 from nas.store import Store, sqlite_url
@@ -206,6 +207,27 @@ def test_what_was_timed_beside_what_killed_its_worker_is_not_failed(
     failed = [trial for trial in trials if trial.state == TrialState.FAILED]
     assert [trial.architecture.arch_id for trial in failed] == [deadly]
     assert len({trial.architecture for trial in trials}) == 8
+
+
+def test_a_lost_worker_is_shown_until_its_work_is_taken_up(store: Store, store_url: str, tmp_path: Path) -> None:
+    request = replace(REQUEST, objectives=(Objective.ACCURACY, Objective.MACS))
+    seen = FormulaEvaluator()
+    make_search(Store(sqlite_url(tmp_path / "seen.db")), tmp_path, request=request, evaluators=[seen]).run(NUM_TRIALS)
+    in_a_process_that_is_killed(store_url, tmp_path, request, seen.scored[DEADLY_PLACE])
+
+    [lost] = find_workers(store, "run")
+    assert not lost.is_alive
+    assert lost.does == (("score", seen.scored[DEADLY_PLACE]),)
+    others: list[RunWorker] = []
+
+    def look(arch: Architecture) -> None:
+        if arch.arch_id == seen.scored[DEADLY_PLACE]:
+            others.extend(find_workers(store, "run"))
+
+    make_search(store, tmp_path, request=request, evaluators=[FormulaEvaluator(before=look)]).run(NUM_TRIALS)
+
+    assert [worker.is_alive for worker in others] == [True]
+    assert find_workers(store, "run") == []
 
 
 def test_a_trial_of_a_machine_that_vanished_is_taken_up_once_its_lease_has_ended(

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
-from nas.optuna_rows import count_states, newest_finished, read_rows
+from nas.optuna_rows import count_states, newest_complete, read_rows
 from nas.store import Store
 
 KINDS = {
@@ -90,7 +90,7 @@ def test_counts_and_newest_are_of_one_study(store: Store) -> None:
     study = study_with_everything(store)
 
     counts = store.transaction(lambda connection: count_states(connection, study_name="run"))
-    newest = store.transaction(lambda connection: newest_finished(connection, study_name="run", limit=2))
+    newest = store.transaction(lambda connection: newest_complete(connection, study_name="run", limit=2))
 
     assert counts == {
         TrialState.RUNNING: 1,
@@ -99,7 +99,7 @@ def test_counts_and_newest_are_of_one_study(store: Store) -> None:
         TrialState.FAIL: 1,
         TrialState.WAITING: 1,
     }
-    assert [number for number, _ in newest] == [3, 2]
-    ended = study.get_trials()[3].datetime_complete
+    assert [number for number, _ in newest] == [1, 0]
+    ended = study.get_trials()[1].datetime_complete
     assert ended is not None
     assert newest[0][1] == ended.astimezone()
