@@ -40,8 +40,8 @@ class Observer(Protocol):
         """A trial has its score; its latency is measured by another process."""
         ...
 
-    def waiting(self) -> None:
-        """Other processes work on the rest; told again and again meanwhile."""
+    def waiting(self, *, lacking: str | None = None) -> None:
+        """Others have to do the rest; told again and again meanwhile. ``lacking`` is a role that none of them has."""
         ...
 
     def rejected(self, number: int, missed: str) -> None:

@@ -158,8 +158,18 @@ class Search:
             elif self._proposals.num_known >= self._goal() and not self._proposals.has_running:
                 return
             elif not self._time_what_others_predict():
-                self._observer.waiting()
+                self._observer.waiting(lacking=self._lacking_role())
                 time.sleep(POLL_S)
+
+    def _lacking_role(self) -> WorkRole | None:
+        """Return what somebody has to do for the run to go on, if nobody is there who does it."""
+        lacking = None
+        if self._role is WorkRole.MEASURE:
+            lacking = WorkRole.TRAIN
+        elif self._sessions is None and self._shared.held_trials()[1]:
+            lacking = WorkRole.MEASURE
+        has_somebody = lacking is None or self._shared.has_company(of_roles=(lacking, WorkRole.BOTH))
+        return None if has_somebody else lacking
 
     def _goal(self) -> int:
         goal = read_goal(self._study)

@@ -142,7 +142,7 @@ class Listener:
     def handed_over(self, number: int) -> None:
         self.handed_over_trials.append(number)
 
-    def waiting(self) -> None:
+    def waiting(self, *, lacking: str | None = None) -> None:
         self.num_waits += 1
 
     def rejected(self, number: int, missed: str) -> None:

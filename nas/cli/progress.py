@@ -22,6 +22,8 @@ from reports.front import non_dominated
 # Reading it takes a phone a tenth of a second, between two rounds.
 TEMPERATURE_EVERY_S = 10.0
 MAX_FRONT = 6
+# Another process takes a while to start: as many seconds, for it is told once a second.
+PATIENT_WAITS = 20
 _ROLE_NAMES = {
     Role.CANDIDATE: "",
     Role.SQUEEZEBERT_RULE: " (SqueezeBERT's rule)",
@@ -44,6 +46,7 @@ class TerminalObserver:
         self._task = progress.add_task("searching", total=num_trials)
         self._roles: dict[int, Role] = {}
         self._num_rejected = 0
+        self._num_waits_in_vain = 0
 
     def resumed(self, num_known: int) -> None:
         """Count what an earlier process did. See `nas.observer.Observer.resumed`."""
@@ -84,9 +87,12 @@ class TerminalObserver:
         """Say that another process times a trial. See `nas.observer.Observer.handed_over`."""
         self._say(f"trial {number:>3}: scored, waits to be timed")
 
-    def waiting(self) -> None:
+    def waiting(self, *, lacking: str | None = None) -> None:
         """Show that others work on the rest. See `nas.observer.Observer.waiting`."""
         self._describe("waiting for other workers")
+        self._num_waits_in_vain = 0 if lacking is None else self._num_waits_in_vain + 1
+        if self._num_waits_in_vain == PATIENT_WAITS:
+            self._say(f"waiting for somebody to {lacking}, and there is nobody: start nas worker with --role {lacking}")
 
     def rejected(self, number: int, missed: str) -> None:
         """Note in the log which constraint a candidate misses. See `nas.observer.Observer.rejected`."""

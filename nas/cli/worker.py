@@ -17,6 +17,7 @@ from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, Runner, RunsFolder, 
 
 if TYPE_CHECKING:
     from nas.cli.worker_parts import WorkerPlace
+    from nas.run_workers import RunWorker
     from nas.shared_run import WorkRole
 
 
@@ -58,18 +59,21 @@ def worker(
     )
     with _stop_on_sigterm() as stop:
         try:
-            _work(run, own_role, place=place, stop=stop)
+            others = _work(run, own_role, place=place, stop=stop)
         except KeyboardInterrupt:
             stderr.print("stopped; what it had begun is given back. To go on: the same command", markup=False)
             raise typer.Exit(0 if stop.is_set() else 130) from None
-    stderr.print(f"nothing is left to do for this worker; next: nas report {run}", markup=False)
+    following = f"who still works: nas status {run}" if others else f"next: nas report {run}"
+    stderr.print(f"nothing is left to do for this worker; {following}", markup=False)
 
 
-def _work(run: str, role: WorkRole, *, place: WorkerPlace, stop: threading.Event) -> None:
+def _work(run: str, role: WorkRole, *, place: WorkerPlace, stop: threading.Event) -> list[RunWorker]:
+    """Work on the run until nothing is left to do here, and return who has something to do still."""
     from nas.cli.log import run_log
     from nas.cli.progress import show_progress
     from nas.cli.stores import open_existing_store
     from nas.cli.worker_parts import WorkerObserver, open_run_devices, prepare_worker, read_run
+    from nas.run_workers import find_workers
     from nas.shared_run import refuse_wrong_clock
 
     with ExitStack() as stack:
@@ -100,6 +104,7 @@ def _work(run: str, role: WorkRole, *, place: WorkerPlace, stop: threading.Event
         )
         progress.remove_task(task)
         search.run()
+        return [worker for worker in find_workers(store, run) if worker.is_alive]
 
 
 @contextmanager

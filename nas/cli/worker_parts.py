@@ -191,9 +191,9 @@ class WorkerObserver(TerminalObserver):
         super().handed_over(number)
         self.end_if_stopped()
 
-    def waiting(self) -> None:
+    def waiting(self, *, lacking: str | None = None) -> None:
         """Show that others work on the rest."""
-        super().waiting()
+        super().waiting(lacking=lacking)
         self.end_if_stopped()
 
     def end_if_stopped(self) -> None:

@@ -293,7 +293,9 @@ def test_without_latency_as_an_objective_nothing_is_predicted(store: Store, tmp_
 class ImpatientListener(Listener):
     """Stops the search where it would wait for other processes."""
 
-    def waiting(self) -> None:
+    def waiting(self, *, lacking: str | None = None) -> None:
+        super().waiting(lacking=lacking)
+        self.lacking = lacking
         raise KeyboardInterrupt
 
 
@@ -302,10 +304,12 @@ def test_a_process_that_measures_has_one_session_on_its_phone_at_a_time(
 ) -> None:
     make_search(store, tmp_path, request=HYBRID).run(16)
     # A trainer that knew of too few measurements to predict from leaves its last batch to whoever measures.
-    trainer = make_search(store, tmp_path, request=HYBRID, listener=ImpatientListener(), role=WorkRole.TRAIN)
+    listener = ImpatientListener()
+    trainer = make_search(store, tmp_path, request=HYBRID, listener=listener, role=WorkRole.TRAIN)
     monkeypatch.setattr(LatencyGuide, "is_ready", False)
     with pytest.raises(KeyboardInterrupt):
         trainer.run(20)
+    assert listener.lacking == WorkRole.MEASURE
     monkeypatch.undo()
     # There is more to come, so the one that measures does not end, and looks for something to do.
     keep_goal(optuna.load_study(storage=store.optuna_storage, study_name="run"), 24)
@@ -321,7 +325,7 @@ def test_a_process_that_measures_has_one_session_on_its_phone_at_a_time(
         store,
         tmp_path,
         request=HYBRID,
-        listener=ImpatientListener(),
+        listener=listener,
         device=device,
         role=WorkRole.MEASURE,
         timing_plan=TimingPlan(resolution=0.0),
@@ -330,3 +334,4 @@ def test_a_process_that_measures_has_one_session_on_its_phone_at_a_time(
         measurer.run()
 
     assert device.num_runs > 0
+    assert listener.lacking == WorkRole.TRAIN
