@@ -40,7 +40,10 @@ def status(
     Example: nas status first --watch
     """
     from nas.cli.stores import open_existing_store
+    from nas.errors import SettingsError
 
+    if watch and as_json:
+        raise SettingsError("--watch shows a run until Ctrl-C, --json prints it once; leave one of them out")
     with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
         if as_json:
             print_json(_document(_Snapshot(store, run)))

@@ -95,6 +95,10 @@ def test_a_worker_needs_a_run_and_a_role_it_can_have(nas: CommandLine) -> None:
     )
 
 
+def test_a_status_is_watched_or_printed_as_json(nas: CommandLine) -> None:
+    assert "leave one of them out" in nas(*in_folder(nas, "status", "first", "--watch", "--json")).error
+
+
 @pytest.mark.parametrize(("ahead_s", "way"), [(75.5, "s ahead of"), (-3600.0, "s behind")])
 def test_a_machine_whose_clock_is_wrong_may_not_work(
     nas: CommandLine, monkeypatch: pytest.MonkeyPatch, ahead_s: float, way: str
