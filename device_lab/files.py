@@ -8,11 +8,14 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 _CHUNK_BYTES = 1 << 20
+_LOCK_POLL_S = 0.5
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -39,18 +42,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def lock_file(path: Path) -> Iterator[None]:
+def lock_file(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Keep other processes out of a block under the same lock; wait for one inside it.
 
-    The lock ends with the process, however that ends.
+    The lock ends with the process, however that ends. ``on_wait`` is called every half second meanwhile.
 
     Raises:
         OSError: If the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _try_lock(file):
+            on_wait()
+            time.sleep(_LOCK_POLL_S)
         yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -94,8 +94,10 @@ def prepare_teachers(
     def prepare(task: Task) -> tuple[TokenizedTask, Teacher]:
         data = tokenize_task(task, sequence_length=request.sequence_length, tokenizer=plan.tokenizer)
         # Workers that begin at once on one machine train one teacher, not one each; the first process holds for all.
-        lock = lock_file(workplace.artifacts.path / "teachers" / "lock") if processes.is_first else nullcontext()
-        with lock:
+        path = workplace.artifacts.path / "teachers" / "lock"
+        # Whoever waits for that shows it, and ends when told to, as if it had trained.
+        lock = lock_file(path, on_wait=lambda: on_step(0, plan.recipe.num_steps)) if processes.is_first else None
+        with lock or nullcontext():
             teacher = prepare_teacher(
                 data,
                 plan,

@@ -92,7 +92,7 @@ class TerminalObserver:
         self._describe("waiting for other workers")
         self._num_waits_in_vain = 0 if lacking is None else self._num_waits_in_vain + 1
         if self._num_waits_in_vain == PATIENT_WAITS:
-            self._say(f"waiting for somebody to {lacking}, and there is nobody: start nas worker with --role {lacking}")
+            self._say(f"waiting for somebody to {lacking}, and there is nobody: nas worker --role {lacking}")
 
     def rejected(self, number: int, missed: str) -> None:
         """Note in the log which constraint a candidate misses. See `nas.observer.Observer.rejected`."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from device_lab.files import lock_file
 from nas.store import Store, sqlite_url
 from tests.command_line import CommandLine
 
@@ -84,6 +85,23 @@ def test_sigterm_ends_a_worker_after_its_step_and_another_does_the_rest(nas: Com
     assert status["workers"] == []
     assert status["num_trials"].get("running", 0) == 0
     assert 4 <= status["num_trials"]["complete"] < 40
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_worker_that_waits_for_one_that_trains_the_same_teacher(nas: CommandLine) -> None:
+    made = nas(*in_folder(nas, "search", "first", "--trials", "4", "--minutes", "0", *SMALL, "accuracy,macs"))
+    assert made.code == 0, made
+    with lock_file(nas.runs_folder / "artifacts" / "teachers" / "lock"):
+        worker = start(nas, "worker", "--run", "first", "--role", "train")
+        # It has begun to work as soon as there is its log, and by then SIGTERM is heard.
+        while not list((nas.runs_folder / "first").glob("worker-*.txt")):
+            assert worker.poll() is None
+            time.sleep(0.1)
+        worker.send_signal(signal.SIGTERM)
+        said = worker.communicate(timeout=TIMEOUT_S)[1]
+
+    assert worker.returncode == 0, said
+    assert "what it had begun is given back" in said
 
 
 def test_a_worker_needs_a_run_and_a_role_it_can_have(nas: CommandLine) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from device_lab.files import atomic_folder
+from device_lab.files import atomic_folder, lock_file
 
 
 def test_a_folder_is_there_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -39,3 +39,14 @@ def test_what_is_there_already_stays_as_it_is(tmp_path: Path, late: bool) -> Non
 
     assert [each.name for each in tmp_path.iterdir()] == ["model"]
     assert list(path.iterdir()) == []
+
+
+def test_whoever_waits_for_a_lock_may_give_up_waiting(tmp_path: Path) -> None:
+    def give_up() -> None:
+        raise InterruptedError
+
+    with lock_file(tmp_path / "lock"), pytest.raises(InterruptedError), lock_file(tmp_path / "lock", on_wait=give_up):
+        pass
+
+    with lock_file(tmp_path / "lock", on_wait=give_up):
+        pass
