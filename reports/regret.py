@@ -10,19 +10,16 @@ best was chosen by the same measurements makes a regret a little too large.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import pandas as pd
 
 from device_lab.measurement import DeviceInfo, Interval
 from nas.records import Objective
 from reports import text
 from reports.analysis import Analysis
 from reports.evidence import EXACTLY_ONE, Evidence, missed_constraint
-from reports.tables import markdown_table, model_name
+from reports.tables import csv_text, markdown_table, model_name
 
 ALL_DEVICES = "all of them"
 
@@ -112,9 +109,7 @@ def regret_csv(found: Regret) -> str:
         for row in found.rows
         for device, known, cell in zip(found.devices, row.network.on_devices, row.cells, strict=True)
     ]
-    buffer = io.StringIO()
-    pd.DataFrame(cells).to_csv(buffer, index=False)
-    return buffer.getvalue()
+    return csv_text(cells)
 
 
 def _floor(analysis: Analysis) -> float | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from nas.records import Role
 from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.several_devices import bar_sources
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A page with more rows is slow to open.
 MAX_ROWS = 2000
@@ -40,10 +44,26 @@ def frame(analysis: Analysis) -> pd.DataFrame:
     ``heads`` and ``intermediate_sizes`` are those of each layer; ``groups``
     lists the layers with their group counts, in the order of `GROUP_POSITIONS`.
     """
+    # A report does without, as it takes longer to import than to read a run.
+    import pandas as pd
+
+    return pd.DataFrame(rows(analysis)).convert_dtypes()
+
+
+def rows(analysis: Analysis) -> list[dict[str, object]]:
+    """Return the rows of `frame`: values by the name of their column, what is not known as ``None``."""
     probabilities = analysis.probabilities
     front = {item.trial.number for item in analysis.front}
-    rows = [_row(item, analysis, front=front, probabilities=probabilities) for item in analysis.evidence]
-    return pd.DataFrame(rows).convert_dtypes()
+    return [_row(item, analysis, front=front, probabilities=probabilities) for item in analysis.evidence]
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows, of values by column, as CSV: a column that any row has, and nothing where a value is missing."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, dict.fromkeys(name for row in rows for name in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
 
 
 def _row(

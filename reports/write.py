@@ -59,7 +59,7 @@ def write_report(run: Run, folder: Path) -> ReportFiles:
     }
     sentences = [sentence for answer in answers(analysis) for sentence in answer.sentences]
     contents = {f"figures/{name}": image for name, image in images.items()} | {
-        "report.csv": tables.frame(analysis).to_csv(index=False).encode(),
+        "report.csv": tables.csv_text(tables.rows(analysis)).encode(),
         "report.md": tables.markdown(analysis, [*sentences, *analysis.notices]).encode(),
         "report.tex": tables.latex(analysis).encode(),
         "report.json": to_json(analysis).encode(),

@@ -11,13 +11,10 @@ from device_lab.measurement import Backend
 from device_lab.qualification import Qualification
 from nas.cli.options import DEFAULT_RUNS_FOLDER
 from nas.cli.places import HOST
-from nas.cli.stores import STORE_FILE, open_store
+from nas.cli.stores import STORE_FILE, STORE_NAME, open_store
 from nas.passwords import hide_passwords
 from nas.qualifications import find_qualification, require_qualification
 from nas.timing import device_settings
-
-STORE_NAME = "measurements"
-"""The store of `nas measure` and `nas qualify`, a run's neighbour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

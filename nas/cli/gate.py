@@ -79,11 +79,12 @@ def gate(
     from device_lab.protocol import MAX_HEAT, measure
     from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks, ratio_interval
     from nas.cli.assembly import find_precision
-    from nas.cli.certificates import STORE_NAME, Shelf, Subject, cold_baseline_ns
+    from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
     from nas.cli.main import EXPECTED_ERRORS
     from nas.cli.models import read_timed_model
     from nas.cli.places import DeviceChoice
     from nas.cli.sessions import on_every_device
+    from nas.cli.stores import STORE_NAME
     from nas.timed_models import TimedModels
 
     shelf = Shelf(runs_folder=runs_folder, storage=storage)

@@ -51,10 +51,11 @@ def measure(
     Example: nas measure bert-base --against squeezebert --device all
     """
     from nas.cli.assembly import find_precision
-    from nas.cli.certificates import STORE_NAME, Shelf, Subject, cold_baseline_ns
+    from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
     from nas.cli.measured import Measured, documents, print_tables
     from nas.cli.places import DeviceChoice
     from nas.cli.sessions import on_every_device
+    from nas.cli.stores import STORE_NAME
     from nas.timed_models import TimedModels
     from nas.timing import Timer
 

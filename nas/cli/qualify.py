@@ -61,9 +61,10 @@ def qualify(
     from device_lab.qualification import Qualification
     from device_lab.qualification import qualify as qualify_device
     from nas.cli.assembly import find_precision
-    from nas.cli.certificates import STORE_NAME, Shelf
+    from nas.cli.certificates import Shelf
     from nas.cli.places import DeviceChoice
     from nas.cli.sessions import on_every_device
+    from nas.cli.stores import STORE_NAME
     from nas.qualifications import save_qualification
     from nas.timed_models import TimedModels
     from nas.timing import device_settings

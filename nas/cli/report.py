@@ -26,8 +26,7 @@ def report(
 
     Example: nas report quickstart
     """
-    from nas.cli.certificates import STORE_NAME
-    from nas.cli.stores import load_for_report, open_existing_store
+    from nas.cli.stores import STORE_NAME, load_for_report, open_existing_store
     from nas.device_results import find_device_results
     from nas.records import Role
     from reports.device_pages import write_device_pages

@@ -53,9 +53,10 @@ def reproduce(
     Example: nas reproduce squeezebert --precision coarse
     """
     from nas.cli.assembly import find_precision
-    from nas.cli.certificates import STORE_NAME, Shelf, Subject, cold_baseline_ns
+    from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
     from nas.cli.places import DeviceChoice
     from nas.cli.sessions import on_every_device
+    from nas.cli.stores import STORE_NAME
     from nas.reproduction import NUM_LABELS, built_size
     from nas.timed_models import TimedModels
     from nas.timing import Timer

@@ -11,12 +11,12 @@ from typing import TypeVar
 import typer
 
 from device_lab.device import Device
-from nas.cli.certificates import STORE_NAME, Shelf
+from nas.cli.certificates import Shelf
 from nas.cli.console import stderr
 from nas.cli.lanes import StopSignal, run_lanes
 from nas.cli.places import DeviceChoice, Opener, chosen_devices
 from nas.cli.progress import LaneProgress, show_progress
-from nas.cli.stores import open_store
+from nas.cli.stores import STORE_NAME, open_store
 from nas.store import Store
 
 T = TypeVar("T")

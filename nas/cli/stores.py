@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STORE_FILE = "store.db"
+# The store of `nas measure` and `nas qualify`, a run's neighbour.
+STORE_NAME = "measurements"
 # Beside the runs: what several of them share.
 ARTIFACTS_FOLDER = "artifacts"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

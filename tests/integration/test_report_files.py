@@ -1,8 +1,9 @@
 """The folder of a report, from whole runs and from poor ones."""
 
-from __future__ import annotations
+from __future__ import subprocess
 
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -215,3 +216,12 @@ def test_a_figure_the_new_run_lacks_does_not_outlive_the_old(tmp_path: Path) -> 
     write_report(poor_runs()["all failed"], tmp_path)
 
     assert list((tmp_path / "figures").iterdir()) == []
+
+
+def test_a_report_is_written_without_what_takes_seconds_to_import() -> None:
+    listing = "import sys, nas.cli.stores, nas.device_results, reports.write, reports.device_pages; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, text=True).stdout.split()
+
+    assert "matplotlib" in loaded
+    assert not {"torch", "pandas", "scipy.stats"} & set(loaded)
