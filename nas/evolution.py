@@ -96,7 +96,7 @@ class EvolutionSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         # Asked at the same time by others, who know what this one knows: each takes another of the best.
         place = sum(
-            each.number < trial.number and each.state == TrialState.RUNNING and not each.params for each in trials
+            each.state == TrialState.RUNNING and each.number < trial.number and not each.params for each in trials
         )
         row = self._propose(self._read(trials, study.directions), place) + self._lows
         return dict(zip(self._questions.names, row.tolist(), strict=True))
@@ -201,10 +201,9 @@ class Judge:
         self._questions = questions
         told = _rows(history.losses)
         losses = np.array(list(history.losses.values()))
-        violation = np.array([
-            sum(max(0.0, told_limits.get(row, 0.0)) for told_limits in history.limits.values())
-            for row in history.losses
-        ])  # fmt: skip
+        violation = np.zeros(len(losses))
+        for limit in history.limits.values():
+            violation += np.maximum([limit.get(row, 0.0) for row in history.losses], 0.0)
         low, high = losses.min(axis=0), losses.max(axis=0)
         losses = (losses - low) / np.where(high > low, high - low, 1.0)
         self._reference: Floats = np.full(losses.shape[1], 1 + SLACK)
@@ -246,11 +245,11 @@ class Judge:
     def _best_first(self, losses: Floats, violation: Floats) -> Ints:
         """Order rows by the best rank they have in any direction; those that violate a limit last, by how much."""
         reached = reach(self._reference - losses, self._draws.directions)
-        order = np.argsort(np.ascontiguousarray(-reached.T), axis=1, kind="stable")
-        ranks = np.full(len(losses), len(losses))
-        for its in order:
-            ranks[its] = np.minimum(ranks[its], np.arange(len(losses)))
-        return np.lexsort((ranks, violation))
+        best = best_ranks(reached, depth=MAX_ROWS)
+        # Ranks behind those may be asked for where many violate a limit.
+        if ((best < MAX_ROWS) & (violation == violation.min())).sum() < MAX_ROWS:
+            best = best_ranks(reached, depth=len(losses))
+        return np.lexsort((best, violation))
 
     def _limit(self, rows: list[Row], values: Floats) -> Process:
         # Where a limit runs is told by those nearest to it.
@@ -269,6 +268,19 @@ def _told(trial: FrozenTrial, row: Row, signs: Sequence[float]) -> Told:
         losses=[sign * value for sign, value in zip(signs, trial.values, strict=True)] if is_complete else None,
         limits=trial.constraints if is_complete or trial.state == TrialState.PRUNED else {},
     )
+
+
+def best_ranks(reached: Floats, *, depth: int) -> Ints:
+    """Return the best place of rows (n, v) in any direction, the furthest first; the first ``depth`` are exact."""
+    ranks = np.full(len(reached), len(reached))
+    for column in np.ascontiguousarray(-reached.T):
+        candidates = np.arange(len(column))
+        if depth < len(column):
+            # Of thousands only those that may be among the first are put in order.
+            candidates = np.flatnonzero(column <= np.partition(column, depth - 1)[depth - 1])
+        its = candidates[np.argsort(column[candidates], kind="stable")]
+        ranks[its] = np.minimum(ranks[its], np.arange(len(its)))
+    return ranks
 
 
 def _keys(rows: Ints) -> list[Row]:
