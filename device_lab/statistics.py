@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -323,15 +324,23 @@ def _log_interval(
 ) -> tuple[float, float, float]:
     """Return the log ratio of two or more kept blocks, and the bounds of its interval."""
     kept = log_ratios[is_kept]
-    quantile = float(stdtrit(len(kept) - 1, (1 + level) / 2))
+    quantile = _student_quantile(len(kept) - 1, (1 + level) / 2)
     centre = float(kept.mean())
-    half = INTERVAL_FACTOR * quantile * float(kept.std(ddof=1)) / math.sqrt(len(kept))
+    distances = kept - centre
+    # What `kept.std(ddof=1)` gives, in a fifth of its time.
+    deviation = math.sqrt(float(distances @ distances) / (len(kept) - 1))
+    half = INTERVAL_FACTOR * quantile * deviation / math.sqrt(len(kept))
     low, high = centre - half, centre + half
     if is_disturbed:
         everything = np.sort(log_ratios)
         rank = median_rank(len(everything), level=level)
         low, high = min(low, float(everything[rank - 1])), max(high, float(everything[-rank]))
     return centre, low, high
+
+
+@cache
+def _student_quantile(degrees: int, probability: float) -> float:
+    return float(stdtrit(degrees, probability))
 
 
 def _weighted_quantiles(sorted_values: Floats, weights: Floats) -> Floats:

@@ -7,7 +7,6 @@ built network to the last digit (`nas.flops`), at a thousandth of its time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from search_spaces.architecture import Architecture, Block
 
@@ -80,7 +79,6 @@ def encoder_macs(arch: Architecture, *, sequence_length: int, batch_size: int = 
     return batch_size * sum(_block_cost(block, *sizes)[0] for block in arch.blocks)
 
 
-@lru_cache(maxsize=65_536)
 def _block_cost(block: Block, h: int, head_size: int, s: int) -> tuple[int, int]:
     """Return one block's multiply-accumulates without layer norms, and its parameters with them."""
     a, f = block.num_attention_heads * head_size, block.intermediate_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -51,8 +51,10 @@ def from_document(kind: type[T], document: Any) -> T:
 def _reader(kind: Any) -> Callable[[Any], Any]:
     """Return what rebuilds a value of type ``kind``: types are looked into once, documents by the ten thousand."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        readers = {name: _reader(hint) for name, hint in typing.get_type_hints(kind).items()}
-        return lambda document: None if document is None else _read_fields(kind, readers, document)
+        hints = typing.get_type_hints(kind)
+        # What JSON reads as it is needs no reader.
+        readers = {name: _reader(hint) for name, hint in hints.items() if not _is_plain(hint)}
+        return lambda document: None if document is None else _read_fields(kind, hints.keys(), readers, document)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return lambda document: None if document is None else kind(document)
     if isinstance(kind, types.UnionType):
@@ -60,21 +62,46 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     if typing.get_origin(kind) is tuple:
         members = typing.get_args(kind)
         if members[-1] is not Ellipsis:
-            if all(member in _PLAIN for member in members):
+            if _plain_count(kind) is not None:
                 return lambda document: None if document is None else _as_many(document, len(members))
             readers_of = tuple(_reader(member) for member in members)
             return lambda document: None if document is None else _read_each(readers_of, document)
         if members[0] in _PLAIN:
             return lambda document: None if document is None else tuple(document)
+        if (count := _plain_count(members[0])) is not None:
+            return lambda document: None if document is None else _as_rows(document, count)
         of_each = _reader(members[0])
         return lambda document: None if document is None else tuple(map(of_each, document))
     return lambda document: document
 
 
-def _read_fields(kind: Any, readers: Mapping[str, Callable[[Any], Any]], document: Any) -> Any:
-    if not document.keys() <= readers.keys():
-        raise TypeError(f"{kind.__name__} has no field {min(document.keys() - readers.keys())!r}")
-    return kind(**{name: readers[name](item) for name, item in document.items()})
+def _is_plain(kind: Any) -> bool:
+    if isinstance(kind, types.UnionType):
+        return all(member in (*_PLAIN, types.NoneType) for member in typing.get_args(kind))
+    return kind in _PLAIN
+
+
+def _read_fields(kind: Any, names: Set[str], readers: Mapping[str, Callable[[Any], Any]], document: Any) -> Any:
+    if not document.keys() <= names:
+        raise TypeError(f"{kind.__name__} has no field {min(document.keys() - names)!r}")
+    values = dict(document)
+    for name, read in readers.items():
+        if name in values:
+            values[name] = read(values[name])
+    return kind(**values)
+
+
+def _plain_count(kind: Any) -> int | None:
+    """Return how many values a tuple of plain ones has; ``None`` of any other type."""
+    members = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
+    return len(members) if members and all(member in _PLAIN for member in members) else None
+
+
+def _as_rows(document: Any, count: int) -> tuple[Any, ...]:
+    # All at once, as the readings of ten thousand devices are half a million pairs.
+    if any(len(row) != count for row in document):
+        raise ValueError(f"rows of {count} values are expected, got {document}")
+    return tuple(map(tuple, document))
 
 
 def _as_many(document: Any, count: int) -> tuple[Any, ...]:

@@ -25,7 +25,7 @@ OBJECTIVE_NAMES = {
 }
 
 # Of those that are not on the front.
-MAX_LINES = 1500
+MAX_LINES = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

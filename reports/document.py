@@ -71,10 +71,22 @@ def to_json(analysis: Analysis) -> str:
                 for item, share in zip(analysis.compared, analysis.hypervolume.tolist(), strict=True)
             ],
         },
-        "trials": [_trial(item, analysis) for item in analysis.evidence],
-        "processes": {run_id: _process(process) for run_id, process in processes(analysis).items()},
     }
-    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+    trials = ",".join(_trial(item, analysis) for item in analysis.evidence)
+    by_id = {run_id: _process(process) for run_id, process in processes(analysis).items()}
+    return _with_members(_dumps(document), trials=f"[{trials}]", processes=_dumps(by_id))
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def _with_members(text: str, **members: str) -> str:
+    """Return a JSON object, given as text, with more members, whose values are JSON texts, too.
+
+    So thousands of trials are never all objects at once, and networks, which are most of them, need no second writing.
+    """
+    return ",".join([text.removesuffix("}"), *(f'"{name}":{value}' for name, value in members.items())]) + "}"
 
 
 def _regret(analysis: Analysis) -> dict[str, object] | None:
@@ -120,15 +132,14 @@ def _bench(bench: Bench) -> dict[str, object]:
     }
 
 
-def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
+def _trial(item: Evidence, analysis: Analysis) -> str:
     trial = item.trial
     percentiles = analysis.milliseconds.get(trial.number)
-    return {
+    document = {
         "number": trial.number,
         "state": trial.state,
         "role": trial.role,
         "arch_id": trial.architecture.arch_id,
-        "architecture": json.loads(trial.architecture.to_json()),
         "cost": _flat(trial.cost),
         "accuracy": _interval(item.accuracy),
         "ratio": _interval(item.ratio),
@@ -146,6 +157,7 @@ def _trial(item: Evidence, analysis: Analysis) -> dict[str, object]:
         "measurements": [_measurement(measurement) for measurement in shown_measurements(item)],
         "profile": _profile(profile_of(analysis.run, trial.architecture.arch_id)),
     }
+    return _with_members(_dumps(document), architecture=trial.architecture.to_json())
 
 
 def _measurement(measurement: Timed) -> dict[str, object]:

@@ -143,7 +143,9 @@ def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) ->
         )
         marks.append((xs[at, 0], ys[at, 0], mark.width_points))
         labels.append(Label(text=mark.text, x=xs[at, 0], y=ys[at, 0]))
-    return labels, Drawn(lines=np.vstack([_bar_lines(xs, ys), _step_lines(steps)]), marks=np.array(marks))
+    barred = on_front if crowded else np.ones_like(on_front)
+    lines = np.vstack([_bar_lines(xs[barred], ys[barred]), _step_lines(steps)])
+    return labels, Drawn(lines=lines, marks=np.array(marks))
 
 
 def _bar_lines(xs: Floats, ys: Floats) -> Floats:

@@ -81,28 +81,24 @@ def front_probability(resampled: Floats) -> Floats:
     may_be = np.array([not (worst < point).all(axis=1).any() for point in low], dtype=np.bool_)
     shares = np.zeros(len(low))
     resampled = resampled[:, may_be]
-    if resampled.shape[2] == 2:
-        shares[may_be] = _non_dominated_pairs(resampled).mean(axis=0)
-    else:
-        shares[may_be] = np.mean([non_dominated(losses) for losses in resampled], axis=0)
+    find = _non_dominated_pairs if resampled.shape[2] == 2 else non_dominated
+    shares[may_be] = np.mean([find(losses) for losses in resampled], axis=0)
     return shares
 
 
-def _non_dominated_pairs(resampled: Floats) -> Bools:
-    """Return `non_dominated` of every resample (r, n, 2) at once, as (r, n)."""
-    by_second = np.argsort(resampled[:, :, 1], axis=1, kind="stable")
-    first = np.take_along_axis(resampled[:, :, 0], by_second, axis=1)
-    order = np.take_along_axis(by_second, np.argsort(first, axis=1, kind="stable"), axis=1)
-    x, y = (np.take_along_axis(resampled[:, :, j], order, axis=1) for j in range(2))
-    # Down the order of x, and of y among equals, a point that nothing beats is the lowest so far, or equal to it.
-    lowest = np.minimum.accumulate(y, axis=1)
-    is_new = np.ones(y.shape, dtype=np.bool_)
-    is_new[:, 1:] = lowest[:, 1:] < lowest[:, :-1]
-    positions = np.maximum.accumulate(np.where(is_new, np.arange(y.shape[1]), 0), axis=1)
-    survives = (y == lowest) & (x == np.take_along_axis(x, positions, axis=1))
-    mask = np.zeros(y.shape, dtype=np.bool_)
-    np.put_along_axis(mask, order, survives, axis=1)
-    return mask
+def _non_dominated_pairs(losses: Floats) -> Bools:
+    """Return `non_dominated` of losses (n, 2), quicker where one objective is different for all points."""
+    for first, second in ((1, 0), (0, 1)):
+        order = np.argsort(losses[:, first])
+        x, y = losses[order, first], losses[order, second]
+        if (x[1:] > x[:-1]).all():
+            # Down the order of one objective, a point is beaten unless it is better in the other than all before.
+            survives = np.ones(len(y), dtype=np.bool_)
+            survives[1:] = y[1:] < np.minimum.accumulate(y)[:-1]
+            mask = np.zeros(len(y), dtype=np.bool_)
+            mask[order[survives]] = True
+            return mask
+    return non_dominated(losses)
 
 
 def _front_of(losses: Floats) -> Floats:

@@ -6,11 +6,11 @@ Shapes: n = compared trials, f = features, r = resamples.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import rankdata
 
 from device_lab.measurement import Interval
 from device_lab.statistics import LEVEL
@@ -86,28 +86,34 @@ def importances(analysis: Analysis) -> tuple[Importance, ...]:
     counts = np.vstack([np.ones(len(compared)), *(np.bincount(row, minlength=len(compared)) for row in draws)])
     ranks = {name: _centred_ranks(column) for name, column in values.items()}
     goals = {objective: _centred_ranks(target) for objective, target in targets.items() if len(np.unique(target)) > 1}
+    pairs = [(name, objective) for name in ranks for objective in goals]
+    found_in_order = _correlations([(ranks[name], goals[each]) for name, each in pairs], counts)
+    intervals = dict(zip(pairs, found_in_order, strict=True))
     found = [
-        Importance(
-            feature=name,
-            correlations=tuple((objective, _correlation(column, goal, counts)) for objective, goal in goals.items()),
-        )
-        for name, column in ranks.items()
+        Importance(feature=name, correlations=tuple((objective, intervals[name, objective]) for objective in goals))
+        for name in ranks
     ]
     return tuple(sorted((each for each in found if each.correlations), key=lambda each: -each.strength))
 
 
 def _centred_ranks(values: Floats) -> Floats:
-    ranks = rankdata(values)
-    centred: Floats = ranks - ranks.mean()
+    # `scipy.stats.rankdata`, whose package takes longer to import than all else here takes together.
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    centred: Floats = (np.cumsum(counts) - (counts - 1) / 2)[places] - (len(values) + 1) / 2
     return centred
 
 
-def _correlation(first: Floats, second: Floats, counts: Floats) -> Interval:
-    """Return the correlation of two columns (n,) with its bootstrap interval, from ``counts`` (1 + r, n)."""
-    columns = np.column_stack([first, second, first * first, second * second, first * second])
-    mean, other_mean, square, other_square, product = (counts @ columns / len(first)).T
-    spread = np.sqrt(np.maximum((square - mean**2) * (other_square - other_mean**2), 0.0))
-    correlations = np.divide(product - mean * other_mean, spread, out=np.zeros_like(spread), where=spread > 0)
-    estimate = float(correlations[0])
-    low, high = np.quantile(correlations[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(estimate=estimate, low=min(float(low), estimate), high=max(float(high), estimate), level=LEVEL)
+def _correlations(pairs: Sequence[tuple[Floats, Floats]], counts: Floats) -> Iterator[Interval]:
+    """Yield the correlation of pairs of columns (n,) with its bootstrap interval, from ``counts`` (1 + r, n)."""
+    if not pairs:
+        return
+    # One product for all pairs, so that the counts, which are much the largest, are read once.
+    columns = [(x, y, x * x, y * y, x * y) for x, y in pairs]
+    means = counts @ np.column_stack([column for each in columns for column in each]) / counts.shape[1]
+    for of_pair in np.split(means, len(pairs), axis=1):
+        mean, other_mean, square, other_square, product = of_pair.T
+        spread = np.sqrt(np.maximum((square - mean**2) * (other_square - other_mean**2), 0.0))
+        correlations = np.divide(product - mean * other_mean, spread, out=np.zeros_like(spread), where=spread > 0)
+        estimate = float(correlations[0])
+        low, high = np.quantile(correlations[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        yield Interval(estimate=estimate, low=min(float(low), estimate), high=max(float(high), estimate), level=LEVEL)

@@ -21,6 +21,7 @@ from reports.front import Bools, Floats, non_dominated
 NUM_RESAMPLES = 500
 # The mean of so many blocks drawn anew is normal for all that can be seen, and is drawn as such.
 MANY_BLOCKS = 40
+_DRAWN_AT_ONCE = 50
 
 
 def losses_of(items: Sequence[Evidence], objectives: Sequence[Objective]) -> Floats:
@@ -79,10 +80,14 @@ def _paired_accuracies(items: Sequence[Evidence], generator: np.random.Generator
     outcomes = np.array(list(known.values()), dtype=np.float32)
     num_examples = outcomes.shape[1]
     even = np.full(num_examples, 1 / num_examples)
-    # Row by row, so that memory does not grow with resamples times examples.
-    draws = [outcomes @ generator.multinomial(num_examples, even).astype(np.float32) for _ in range(NUM_RESAMPLES)]
-    accuracies = np.array(draws, dtype=np.float64) / num_examples
-    return dict(zip(known, accuracies.T, strict=True))
+    accuracies = np.empty((len(known), NUM_RESAMPLES))
+    # Some at once, so that outcomes are not read anew for each and memory does not grow with resamples times examples.
+    for begin in range(0, NUM_RESAMPLES, _DRAWN_AT_ONCE):
+        size = min(_DRAWN_AT_ONCE, NUM_RESAMPLES - begin)
+        drawn = generator.multinomial(num_examples, even, size=size).astype(np.float32)
+        accuracies[:, begin : begin + size] = outcomes @ drawn.T
+    accuracies /= num_examples
+    return dict(zip(known, accuracies, strict=True))
 
 
 def _outcomes(items: Sequence[Evidence]) -> dict[int, Bools]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NoReturn, Self
 
 from search_spaces.errors import InvalidArchitectureError, UnsupportedSchemaError
@@ -42,8 +44,15 @@ class Block:
     output_groups: int = 1
 
 
+class _Hashed:
+    """Room for the hash of an architecture, which is asked for again and again: no field, so never compared."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
+class Architecture(_Hashed):
     """A BERT encoder whose position-wise dense layers are 1x1 grouped convolutions.
 
     Field names follow the BERT and SqueezeBERT configs on the Hugging Face Hub,
@@ -74,7 +83,22 @@ class Architecture:
         for i, block in enumerate(self.blocks):
             self._check_block(block, f"blocks[{i}]")
 
+    def _fits(self, block: Block) -> bool:
+        """Tell whether a block is sound, of all its numbers at once; `_check_block` says what is wrong."""
+        sizes = _sizes_of(block)
+        if set(map(type, sizes)) != {int} or min(sizes) < 1:
+            return False
+        _, ffn, q, k, v, post_attention, intermediate, output = sizes
+        attention, around_ffn = math.lcm(q, k, v, post_attention), math.lcm(intermediate, output)
+        return not (
+            self.hidden_size % math.lcm(attention, around_ffn)
+            or self.all_head_size(block) % attention
+            or ffn % around_ffn
+        )
+
     def _check_block(self, block: Block, label: str) -> None:
+        if self._fits(block):
+            return
         for name in _BLOCK_NAMES:
             _require_positive(getattr(block, name), name, label=f"{label}.")
         hidden = (self.hidden_size, "hidden_size")
@@ -84,6 +108,14 @@ class Architecture:
             _require_divides(getattr(block, name), name, hidden, heads, label=label)
         for name in FFN_POSITIONS:
             _require_divides(getattr(block, name), name, hidden, ffn, label=label)
+
+    def __hash__(self) -> int:
+        """Return the hash of all fields, computed once."""
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash(tuple(getattr(self, name) for name in _NAMES)))
+            return self._hash
 
     @property
     def num_hidden_layers(self) -> int:
@@ -139,6 +171,7 @@ def canonical_id(text: str) -> str:
 
 _NAMES = tuple(field.name for field in fields(Architecture))
 _BLOCK_NAMES = tuple(field.name for field in fields(Block))
+_sizes_of = attrgetter(*_BLOCK_NAMES)
 
 
 # Identity is asked for again and again, of some thousand networks.
@@ -151,7 +184,7 @@ def _arch_id(arch: Architecture) -> str:
 def _to_json(arch: Architecture) -> str:
     # Field by field: `dataclasses.asdict` takes ten times as long.
     document = {name: getattr(arch, name) for name in _NAMES}
-    document["blocks"] = [{name: getattr(block, name) for name in _BLOCK_NAMES} for block in arch.blocks]
+    document["blocks"] = [dict(zip(_BLOCK_NAMES, _sizes_of(block), strict=True)) for block in arch.blocks]
     document["schema_version"] = SCHEMA_VERSION
     if arch.layer_norm_eps_exponent == LAYER_NORM_EPS_EXPONENT:
         # Architectures had no such field once, and keep their ids.

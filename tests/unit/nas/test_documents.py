@@ -51,3 +51,9 @@ def test_an_unknown_field_is_named() -> None:
 def test_an_unknown_member_of_an_enum_is_refused() -> None:
     with pytest.raises(StoreError, match=r"holds a Outer this release cannot read: .*blue"):
         from_document(Outer, to_document(FULL) | {"colour": "blue"})
+
+
+def test_rows_of_another_length_are_refused() -> None:
+    assert from_document(tuple[tuple[str, str], ...], [["a", "1"], ["b", "2"]]) == (("a", "1"), ("b", "2"))
+    with pytest.raises(StoreError, match=r"rows of 2 values are expected"):
+        from_document(tuple[tuple[str, str], ...], [["a", "1"], ["b"]])
