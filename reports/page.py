@@ -28,6 +28,10 @@ from reports.tables import MAX_ROWS, model_name, shown_rows
 from search_spaces.architecture import GROUP_POSITIONS, Block
 
 MAX_RESIDUALS = 8
+NOT_HERE = (
+    "left in the store, as the page has room for those of the cheapest of the front alone: without them percentiles "
+    "have no interval, and the peak of memory is not known here"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,8 +121,11 @@ def _card(item: Evidence, analysis: Analysis, *, is_open: bool, profile: Profile
     facts = [(analysis.metric, text.percent(item.accuracy))]
     if analysis.bench is not None and item.ratio is not None:
         facts.append((f"latency ratio, {analysis.bench.label}", text.ratio(item.ratio)))
+        is_bounded = item.measurement is None or item.has_samples
         for name in ("p50", "p90", "p99") if percentiles else ():
-            facts.append((f"{name} ms", text.milliseconds(getattr(percentiles, name), with_bounds=True)))
+            facts.append((f"{name} ms", text.milliseconds(getattr(percentiles, name), with_bounds=is_bounded)))
+        if not is_bounded:
+            facts.append(("single times", NOT_HERE))
     facts += device_ratio_facts(item)
     if item.measurement is not None:
         total, precision = item.measurement.num_blocks, item.measurement.precision.name

@@ -20,7 +20,7 @@ from reports.embedded import page_data
 from reports.profiles import CAVEAT
 from reports.published import published_table
 from reports.regret import reading, regret, regret_csv, regret_markdown, regret_table
-from reports.resampling import NUM_RESAMPLES, is_paired
+from reports.resampling import MANY_BLOCKS, NUM_RESAMPLES, is_paired
 from reports.several_devices import DEVICES_HEADER, device_rows
 from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
 from reports.wording import answers
@@ -134,6 +134,7 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "knee_rule": KNEE_RULE,
         "ship_rule": SHIP_RULE,
         "num_resamples": NUM_RESAMPLES,
+        "many_blocks": MANY_BLOCKS,
         "is_paired": is_paired(analysis.compared),
         "interval_factor": INTERVAL_FACTOR,
         "max_reference_change": MAX_REFERENCE_CHANGE,

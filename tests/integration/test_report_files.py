@@ -1,8 +1,9 @@
 """The folder of a report, from whole runs and from poor ones."""
 
-from __future__ import subprocess
+from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser

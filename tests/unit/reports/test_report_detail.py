@@ -12,6 +12,8 @@ from nas.records import Run
 from reports import detail, figures, tables
 from reports.analysis import analyse
 from reports.detail import shown_in_detail
+from reports.page import cards
+from reports.resampling import MANY_BLOCKS
 from reports.write import write_report
 from tests.fake_run import fake_run
 
@@ -67,12 +69,25 @@ def test_without_samples_every_number_is_the_same(long_run: Run) -> None:
         assert percentiles.p90.estimate == pytest.approx(whole.milliseconds[number].p90.estimate)
 
 
+def test_a_card_without_samples_has_no_bounds_and_says_why(long_run: Run) -> None:
+    analysis = analyse(without_samples(long_run, but=frozenset()))
+
+    facts = [dict(card.facts) for card in cards(analysis) if card.name.endswith(str(card.number))]
+
+    assert facts
+    for of_card in facts:
+        assert of_card["p90 ms"].replace(".", "", 1).isdigit()
+        assert "left in the store" in of_card["single times"]
+        assert "peak memory, runner included" not in of_card
+
+
 def test_the_page_says_what_is_not_in_it(long_run: Run, tmp_path: Path) -> None:
     files = write_report(long_run, tmp_path)
 
     page = files.html.read_text()
     document = json.loads(files.json.read_text())
     assert "is in the store" in page
+    assert f"where they are {MANY_BLOCKS} or more, from the normal distribution" in page
     assert "The other 30 are in report.csv" in page
     assert "the ratios whose blocks are here" in page
     assert "drawn for the front alone" in page
