@@ -109,7 +109,9 @@ def _shown(snapshot: _Snapshot) -> RenderableType:
     if snapshot.workers:
         parts.append(_worker_table(snapshot.workers))
     else:
-        parts.append(Text(f"nobody works on it; nas worker --run {snapshot.status.name}"))
+        name = snapshot.status.name
+        next_step = f"nas report {name}" if snapshot.num_missing == 0 else f"nas worker --run {name}"
+        parts.append(Text(f"nobody works on it; next: {next_step}"))
     if snapshot.status.devices:
         parts.append(_device_table(snapshot))
     return Group(*parts)

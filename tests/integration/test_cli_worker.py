@@ -48,6 +48,7 @@ def test_a_run_that_was_only_made_is_done_by_two_trainers_and_status_tells(nas: 
     before = json.loads(nas(*in_folder(nas, "status", "first", "--json")).stdout)
     assert before["num_trials_wanted"] == 12
     assert before["workers"] == []
+    assert "nobody works on it; next: nas worker --run first" in nas(*in_folder(nas, "status", "first")).stdout
 
     workers = [start(nas, "worker", "--run", "first", "--role", "train") for _ in range(2)]
     said = [worker.communicate(timeout=TIMEOUT_S)[1] for worker in workers]
@@ -59,7 +60,7 @@ def test_a_run_that_was_only_made_is_done_by_two_trainers_and_status_tells(nas: 
     assert after["num_trials"].get("running", 0) == 0
     assert after["workers"] == []
     shown = nas(*in_folder(nas, "status", "first"))
-    assert "nobody works on it" in shown.stdout
+    assert "nobody works on it; next: nas report first" in shown.stdout
     assert len(list((nas.runs_folder / "first").glob("worker-*.txt"))) == 2
 
 
