@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.ranking import SEED, Results, draw_samples
+from benchmarks.recordings import RANKING_SAMPLES
 from benchmarks.teachers import bench_arguments, open_bench
 from nas.promotion import survivors
 from nas.runs import SearchRequest
@@ -24,7 +25,7 @@ DEFAULT_SHARE = SearchRequest().promoted_share
 def main() -> None:
     arguments = bench_arguments("Hypervolume and training time of promotion.").parse_args()
     bench = open_bench("sst2", data=arguments.data, work=arguments.work)
-    samples = draw_samples(bench, arguments.work / "ranking_samples.json")
+    samples = draw_samples(bench, RANKING_SAMPLES)
     results = Results(arguments.work / "ranking.jsonl").by_key
     known = [
         (results[arch.arch_id, SEED], ratio)

@@ -29,6 +29,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from benchmarks.recordings import RANKING, RANKING_SAMPLES, read_rows
 from benchmarks.teachers import Bench, bench_arguments, open_bench
 from nas.accuracy import ScoringContext, TrainedEvaluator, score_logits
 from nas.candidates import Candidates
@@ -63,7 +64,7 @@ def main() -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
     bench = open_bench("sst2", data=arguments.data, work=arguments.work)
     results = Results(arguments.work / "ranking.jsonl")
-    samples = draw_samples(bench, arguments.work / "ranking_samples.json")
+    samples = draw_samples(bench, RANKING_SAMPLES)
     candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=SEED, device="cpu")
     judged_on = held_back(bench)
     for arch, seed in list(plan(samples))[part::num_parts]:
@@ -75,12 +76,12 @@ def main() -> None:
 
 
 class Results:
-    """What is known of each candidate and seed, one JSON line each."""
+    """What is known of each candidate and seed: what was recorded, and one JSON line for each that came since."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.by_key = {(row["arch_id"], row["seed"]): row for row in map(json.loads, lines)}
+        rows = [*read_rows(RANKING), *(read_rows(path) if path.exists() else [])]
+        self.by_key = {(row["arch_id"], row["seed"]): row for row in rows}
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep one more result."""
@@ -152,7 +153,10 @@ def accuracy(arch: Architecture, state: dict[str, Tensor], split: EncodedSplit) 
 
 
 def draw_samples(bench: Bench, path: Path) -> dict[str, list[tuple[Architecture, float]]]:
-    """Draw both samples with the latency ratio of each to SqueezeBERT's rule, once; later read them from ``path``."""
+    """Draw both samples with the latency ratio of each to SqueezeBERT's rule, once; later read them from ``path``.
+
+    Those that are recorded were drawn by this.
+    """
     if not path.exists():
         space = make_space("grouped", bench.teacher.arch)
         generator = np.random.default_rng(SEED)

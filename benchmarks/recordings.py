@@ -1,4 +1,4 @@
-"""What `benchmarks.search_samples` recorded, read by the benchmarks that learn from it."""
+"""What benchmarks recorded that take hours, read by those that learn from it or go on with it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from search_spaces.reference import dense_encoder
 FOLDER = Path(__file__).parent / "recorded"
 ACCURACIES = FOLDER / "search_accuracies.jsonl.gz"
 LATENCIES = FOLDER / "search_latencies.jsonl.gz"
+RANKING = FOLDER / "ranking.jsonl.gz"
+RANKING_SAMPLES = FOLDER / "ranking_samples.json"
 SEQUENCE_LENGTH = 128
 MINILM = dense_encoder(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 _DEVIATIONS_OF_INTERVAL = 2 * NormalDist().inv_cdf(0.975)
