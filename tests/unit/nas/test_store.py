@@ -180,10 +180,3 @@ def test_a_block_is_saved_twice_without_harm_and_never_replaced(store: Store) ->
         store.save_block(measurement_id, replace(second, index=0))
 
     assert begin(store)[1] == (first,)
-
-
-def test_a_run_that_two_processes_make_at_once_is_told_to_the_second(store: Store, again: Store) -> None:
-    optuna.create_study(storage=store.optuna_storage, study_name="run")
-
-    with pytest.raises(StoreError, match=r"just made the same run .*the same command again"), again.errors():
-        optuna.create_study(storage=again.optuna_storage, study_name="run")
