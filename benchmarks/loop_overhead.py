@@ -31,7 +31,7 @@ from nas.search import Search
 from nas.side_by_side import SideBySide
 from nas.store import Store, sqlite_url
 from nas.timed_models import TimedModels
-from nas.timing import Timed, Timer, TimingPlan
+from nas.timing import Timer, TimingOutcome, TimingPlan
 from search_spaces.architecture import Architecture
 from search_spaces.reference import squeezebert_rule
 from search_spaces.space import make_space
@@ -86,9 +86,9 @@ class ClockedTiming(SideBySide):
         precision: Precision,
         budget_s: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> dict[str, Timed]:
+    ) -> dict[str, TimingOutcome]:
         """Measure architectures."""
-        outcomes: dict[str, Timed] = self._stopwatch.around(
+        outcomes: dict[str, TimingOutcome] = self._stopwatch.around(
             lambda: SideBySide.measure(self, archs, precision=precision, budget_s=budget_s, on_progress=on_progress)
         )
         return outcomes

@@ -18,14 +18,14 @@ from nas.observer import Observer
 from nas.records import LatencyMode, Role, Score
 from nas.runs import SearchSettings
 from nas.timed_sessions import TimedSessions
-from nas.timing import Timed
+from nas.timing import TimingOutcome
 from nas.undecided import GAIN_OF_RESOLUTION, undecided
 from search_spaces.architecture import Architecture
 
 # Of a batch, once predictions are good: measuring more while the front still moves measures what it leaves behind.
 MAX_MEASURED_OF_BATCH = 1
 
-Outcomes = dict[str, Timed]
+Outcomes = dict[str, TimingOutcome]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nas import tables
+from nas.holders import is_known_dead
 from nas.store import Store
 
 _TABLE = tables.claims.c
@@ -144,6 +145,11 @@ class ClaimState:
     holder: str | None
     num_deaths: int
     left_s: float
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody holds it whose lease goes on, and who is not known to be dead."""
+        return self.holder is not None and self.left_s > 0 and not is_known_dead(self.holder)
 
 
 def find_claims(store: Store, prefix: str) -> list[ClaimState]:

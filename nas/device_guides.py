@@ -96,7 +96,7 @@ def make_guide(store: Store, settings: SearchSettings, space: Space) -> Guide | 
             space=space,
             seed=settings.request.seed,
         )
-        for device in settings.devices or (settings.device,)
+        for device in settings.all_devices
     }
     return DeviceGuides(guides) if settings.devices else guides[settings.device.device_id]
 
@@ -108,9 +108,9 @@ def find_measured_of_run(store: Store, settings: SearchSettings) -> dict[Archite
         StoreError: If the store cannot be read.
     """
     measured: dict[Architecture, tuple[Timed, ...]] = {}
-    if settings.device is None or settings.settings is None:
+    if settings.settings is None:
         return measured
-    for device in settings.devices or (settings.device,):
+    for device in settings.all_devices:
         found = find_measured(
             store,
             device_id=device.device_id,

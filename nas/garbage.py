@@ -34,7 +34,7 @@ from nas.artifacts import (
 )
 from nas.claims import find_claims
 from nas.errors import StoreError
-from nas.holders import is_known_dead, show_holder
+from nas.holders import show_holder
 from nas.run_folder import is_held
 from nas.runs import all_settings, task_settings
 from nas.store import Store, sqlite_url
@@ -219,7 +219,7 @@ def _read_store(url: str, known: _Known) -> None:
             {
                 show_holder(state.holder)
                 for state in find_claims(store, "")
-                if state.holder is not None and state.left_s > 0 and not is_known_dead(state.holder)
+                if state.holder is not None and state.is_live
             }
         )
     finally:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.claims import ClaimState, find_claims
-from nas.holders import is_known_dead
 from nas.shared_run import LEASE_S, WorkRole
 from nas.store import Store
 
@@ -46,7 +45,7 @@ def find_workers(store: Store, name: str) -> list[RunWorker]:
         RunWorker(
             holder=state.holder or "",
             role=WorkRole(state.subject.removeprefix(prefix).partition("/")[0]),
-            is_alive=state.left_s > 0 and not is_known_dead(state.holder or ""),
+            is_alive=state.is_live,
             silent_s=LEASE_S - state.left_s,
             does=tuple(_work(subject) for subject in work.get(state.holder, ())),
             device_ids=tuple(subject.partition("/")[2] for subject in devices.get(state.holder, ())),

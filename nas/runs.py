@@ -107,6 +107,11 @@ class SearchSettings:
     tasks: tuple[TaskSettings, ...] = ()
     devices: tuple[DeviceInfo, ...] = ()
 
+    @property
+    def all_devices(self) -> tuple[DeviceInfo, ...]:
+        """What the run is timed on: nothing, its device, or its several."""
+        return self.devices or ((self.device,) if self.device is not None else ())
+
 
 def open_study(store: Store, name: str, settings: SearchSettings) -> optuna.Study:
     """Create the run called ``name``, or open it again with the settings it has.
@@ -256,7 +261,7 @@ def load_run(store: Store, name: str) -> Run:
     if settings.device is not None and settings.settings is not None:
         unscored = with_latencies(
             unscored,
-            settings.devices or (settings.device,),
+            settings.all_devices,
             partial(
                 find_measured,
                 store,

@@ -73,7 +73,6 @@ class Search:
         self._settings = settings
         self._evaluators = evaluators
         self._observer = observer
-        self._role = role
         self._shared = SharedRun(store, study._study_id, role=role)
         self._sessions = (
             None if timing is None else TimedSessions(timing, plan=timing_plan, observer=observer, shared=self._shared)
@@ -164,7 +163,7 @@ class Search:
     def _lacking_role(self) -> WorkRole | None:
         """Return what somebody has to do for the run to go on, if nobody is there who does it."""
         lacking = None
-        if self._role is WorkRole.MEASURE:
+        if self._shared.role is WorkRole.MEASURE:
             lacking = WorkRole.TRAIN
         elif self._sessions is None and self._shared.held_trials()[1]:
             lacking = WorkRole.MEASURE
@@ -184,7 +183,7 @@ class Search:
             self._proposals.refresh()
             num_known = self._proposals.num_known
             num_missing = self._goal() - num_known
-            if num_missing <= 0 or self._role is WorkRole.MEASURE:
+            if num_missing <= 0 or self._shared.role is WorkRole.MEASURE:
                 return []
             # A batch that was stopped in its middle is completed first: the sampler then sees what it would have seen.
             batch = self._proposals.propose(min(BATCH_SIZE - num_known % BATCH_SIZE, num_missing))
@@ -307,7 +306,7 @@ class Search:
     def _time_what_others_predict(self) -> bool:
         """Time one network that the front may depend on, now and then, while others propose; tell whether it did."""
         is_due = self._proposals.num_known >= self._num_known_when_settled + BATCH_SIZE
-        if self._role is not WorkRole.MEASURE or self._timing is None or not is_due:
+        if self._shared.role is not WorkRole.MEASURE or self._timing is None or not is_due:
             return False
         # What is measured in the background has the device to itself.
         self._timing.finish()

@@ -112,13 +112,16 @@ class SharedRun:
             number = int(state.subject.removeprefix(prefix))
             if state.holder is None:
                 handed_over.add(number)
-            elif state.left_s > 0 and not is_known_dead(state.holder):
+            elif state.is_live:
                 living.add(number)
         return living, handed_over
 
     def has_company(self, *, of_roles: Collection[WorkRole] = tuple(WorkRole)) -> bool:
         """Tell whether other living processes work on the run, any of some roles."""
-        return any(self._is_held_by_other(f"worker/{self._run_id}/{role}/") for role in of_roles)
+        prefix = f"worker/{self._run_id}/"
+        return any(
+            WorkRole(subject.removeprefix(prefix).partition("/")[0]) in of_roles for subject in self._of_others(prefix)
+        )
 
     @contextmanager
     def settling(self) -> Iterator[None]:
@@ -131,14 +134,12 @@ class SharedRun:
 
     def is_settled(self) -> bool:
         """Tell whether no other living process is about to measure what decides who goes on."""
-        return not self._is_held_by_other(f"settling/{self._run_id}/")
+        return not self._of_others(f"settling/{self._run_id}/")
 
-    def _is_held_by_other(self, prefix: str) -> bool:
-        return any(
-            state.holder not in (None, self._holder) and state.left_s > 0 and not is_known_dead(state.holder)
-            for state in find_claims(self._store, prefix)
-            if state.holder is not None
-        )
+    def _of_others(self, prefix: str) -> list[str]:
+        """Return the subjects that begin with ``prefix`` and that other living processes hold."""
+        states = find_claims(self._store, prefix)
+        return [state.subject for state in states if state.is_live and state.holder != self._holder]
 
     def begin(self, work: str) -> Claim | None:
         """Claim a piece of work, such as the scoring of one architecture; ``None`` while another process does it."""

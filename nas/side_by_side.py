@@ -11,7 +11,7 @@ from device_lab.measurement import DeviceInfo, Measurement, Precision, Reason, R
 from device_lab.protocol import Progress
 from device_lab.statistics import MIN_KEPT_BLOCKS, kept_blocks
 from nas.errors import SettingsError
-from nas.timing import Timed, Timer
+from nas.timing import Timer, TimingOutcome
 from search_spaces.architecture import Architecture
 
 Outcomes = dict[str, Measurement | DeviceLabError]
@@ -55,7 +55,7 @@ class SideBySide:
         precision: Precision,
         budget_s: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> dict[str, Timed]:
+    ) -> dict[str, TimingOutcome]:
         """Measure on every device what it lacks. See `nas.timing.Timing.measure`.
 
         A device that fails or vanishes leaves the others alone.
@@ -124,7 +124,7 @@ def _results(futures: Sequence[Future[Outcomes]]) -> list[Outcomes]:
     return [future.result() for future in futures]
 
 
-def _timed(outcomes: dict[str, Measurement | DeviceLabError]) -> Timed:
+def _timed(outcomes: dict[str, Measurement | DeviceLabError]) -> TimingOutcome:
     measurements, reasons, losses = [], [], []
     for name, outcome in outcomes.items():
         if isinstance(outcome, Measurement) and len(kept_blocks(outcome.blocks)) >= MIN_KEPT_BLOCKS:
@@ -137,7 +137,7 @@ def _timed(outcomes: dict[str, Measurement | DeviceLabError]) -> Timed:
             seen, is_lost = str(outcome), isinstance(outcome, DeviceLostError)
         reasons.append(seen if seen.startswith(name) else f"{name}{seen}")
         losses.append(is_lost)
-    return Timed(
+    return TimingOutcome(
         measurements=tuple(measurements),
         failure="; ".join(reasons) or None,
         is_device_lost=bool(losses) and all(losses),

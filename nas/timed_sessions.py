@@ -10,7 +10,7 @@ from device_lab.measurement import Precision
 from device_lab.protocol import Progress
 from nas.observer import Observer
 from nas.shared_run import SharedRun
-from nas.timing import Timed, Timing, TimingPlan
+from nas.timing import Timing, TimingOutcome, TimingPlan
 from search_spaces.architecture import Architecture
 
 # Less is not worth a session.
@@ -38,7 +38,7 @@ class TimedSessions:
         left_s = self._left_s
         return left_s is None or left_s >= MIN_SESSION_S
 
-    def measure_batch(self, archs: Sequence[Architecture]) -> dict[str, Timed]:
+    def measure_batch(self, archs: Sequence[Architecture]) -> dict[str, TimingOutcome]:
         """Time a batch as precisely as a search needs, whatever is left of the total budget.
 
         Returns:
@@ -54,7 +54,9 @@ class TimedSessions:
         self._measure(archs, self._plan.front_precision, self._left_s)
         return True
 
-    def _measure(self, archs: Sequence[Architecture], precision: Precision, budget_s: float | None) -> dict[str, Timed]:
+    def _measure(
+        self, archs: Sequence[Architecture], precision: Precision, budget_s: float | None
+    ) -> dict[str, TimingOutcome]:
         with ExitStack() as stack:
             # Everybody takes them in the same order, so that nobody waits for whoever waits for them.
             for device_id in sorted(self._timing.device_ids):

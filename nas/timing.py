@@ -41,7 +41,7 @@ class TimingPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timed:
+class TimingOutcome:
     """What came of timing one architecture on every device of a run.
 
     ``measurements`` are those that have an interval, in the order of the devices.
@@ -70,7 +70,7 @@ class Timing(Protocol):
         precision: Precision,
         budget_s: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> dict[str, Timed]:
+    ) -> dict[str, TimingOutcome]:
         """Return what came of each architecture, by ``arch_id``; ``budget_s`` bounds the session."""
         ...
 

@@ -174,7 +174,7 @@ def _why_times_differ(first: Bench | None, second: Bench | None) -> str:
 
 
 def _devices(bench: Bench) -> str:
-    return " with ".join(device.device_id for device in bench.devices or (bench.device,))
+    return " with ".join(device.device_id for device in bench.all_devices)
 
 
 def _what_else_differs(first: Bench, second: Bench) -> list[str]:

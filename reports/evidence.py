@@ -48,17 +48,22 @@ class Bench:
     @property
     def label(self) -> str:
         """What a reader must know of these times, to be shown beside each of them."""
-        return f"the slowest of {self.all_devices}" if self.devices else BACKEND_LABELS[self.device.backend]
+        return f"the slowest of {self.devices_label}" if self.devices else BACKEND_LABELS[self.device.backend]
 
     @property
-    def all_devices(self) -> str:
+    def all_devices(self) -> tuple[DeviceInfo, ...]:
+        """The one device, or the several."""
+        return self.devices or (self.device,)
+
+    @property
+    def devices_label(self) -> str:
         """How many devices there are, and of what kind."""
         return f"{len(self.devices)} {SEVERAL_LABELS[self.device.backend]}"
 
     def holds(self, measurement: Timed) -> bool:
         """Tell whether a measurement was taken here."""
         return (
-            measurement.device in (self.devices or (self.device,))
+            measurement.device in self.all_devices
             and measurement.settings == self.settings
             and measurement.reference_sha256 == self.reference_sha256
         )

@@ -206,8 +206,7 @@ def _notes(analysis: Analysis) -> list[str]:
     notes = ["Brackets hold 95 % intervals; P(front) is the probability of being on the front."]
     if analysis.bench is not None:
         settings = analysis.bench.settings
-        devices = analysis.bench.devices or (analysis.bench.device,)
-        models = ", ".join(dict.fromkeys(device.model for device in devices))
+        models = ", ".join(dict.fromkeys(device.model for device in analysis.bench.all_devices))
         notes.append(
             f"Latency: {analysis.bench.label}, {models}, {settings.runtime} "
             f"{settings.runtime_version}, threads: {settings.num_threads}, tokens: {settings.sequence_length}; "

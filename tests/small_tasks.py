@@ -50,3 +50,12 @@ def regression_task() -> Task:
 def write_split(path: Path, *lines: str) -> None:
     """Write lines of tab-separated text."""
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_film_task(folder: Path) -> Path:
+    """Good films against bad ones, as the TSV files of a user's own task; return the folder, made here."""
+    folder.mkdir()
+    for name, count in (("train", 32), ("dev", 8)):
+        rows = [f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(count)]
+        (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return folder

@@ -85,7 +85,7 @@ def _work(run: str, role: WorkRole, *, place: WorkerPlace, stop: threading.Event
         log = stack.enter_context(run_log(folder, file_name=f"worker-{socket.gethostname()}-{os.getpid()}.txt"))
         devices = stack.enter_context(open_run_devices(settings, role, place=place))
         progress = stack.enter_context(show_progress())
-        observer = WorkerObserver(progress, num_trials=None, log=log, known={}, stop=stop)
+        observer = WorkerObserver(progress, log=log, stop=stop)
         task = progress.add_task("teacher", total=None)
 
         def on_teacher_step(step: int, num_steps: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,7 +81,7 @@ def open_run_devices(settings: SearchSettings, role: WorkRole, *, place: WorkerP
     if role is WorkRole.TRAIN or not is_timed:
         yield None
         return
-    wanted = settings.devices or ((settings.device,) if settings.device is not None else ())
+    wanted = settings.all_devices
     with open_devices(settings.request, runner=place.runner) as opened:
         here = tuple(device.info for device in opened.devices)
         if [device.device_id for device in here] != [device.device_id for device in wanted]:
@@ -159,16 +159,9 @@ def prepare_worker(
 class WorkerObserver(TerminalObserver):
     """Shows what a worker does; once ``stop`` is set, it ends at the step it is in, as Ctrl-C would end it."""
 
-    def __init__(
-        self,
-        progress: Progress,
-        *,
-        num_trials: int | None,
-        log: Log,
-        known: Mapping[int, Mapping[Objective, float]],
-        stop: threading.Event,
-    ) -> None:
-        super().__init__(progress, num_trials=num_trials, log=log, known=known)
+    def __init__(self, progress: Progress, *, log: Log, stop: threading.Event) -> None:
+        # How many trials there shall be, and what others found, changes meanwhile: `nas status` tells.
+        super().__init__(progress, num_trials=None, log=log, known={})
         self._stop = stop
 
     def trained(self, number: int, step: int, num_steps: int) -> None:

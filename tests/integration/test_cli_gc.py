@@ -14,6 +14,7 @@ from nas.artifact_stores import FolderStore, open_artifact_store
 from nas.cli.stores import open_artifacts
 from nas.garbage import find_garbage, remove_garbage
 from tests.command_line import CommandLine
+from tests.small_tasks import write_film_task
 
 SEARCH = (
     *("--space", "staged", "--objectives", "accuracy,macs", "--fidelities", "distilled", "--steps", "2"),
@@ -28,12 +29,7 @@ def nas(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> CommandLine:
 
 @pytest.fixture
 def task_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "task"
-    folder.mkdir()
-    for name, count in (("train", 32), ("dev", 8)):
-        rows = [f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(count)]
-        (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
-    return folder
+    return write_film_task(tmp_path / "task")
 
 
 def grow_old(folder: Path) -> None:

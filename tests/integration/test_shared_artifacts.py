@@ -16,6 +16,7 @@ from nas.store import sqlite_url
 from tests.command_line import CommandLine
 from tests.many_processes import at_once
 from tests.s3_server import SECRET, S3Server
+from tests.small_tasks import write_film_task
 
 pytestmark = pytest.mark.slow
 
@@ -88,12 +89,7 @@ def test_processes_that_upload_the_same_end_with_the_same(s3_url: str, tmp_path:
 
 @pytest.fixture
 def task_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "task"
-    folder.mkdir()
-    for name, count in (("train", 32), ("dev", 8)):
-        rows = [f"{'good' if i % 2 else 'bad'} film {i}\t{i % 2}" for i in range(count)]
-        (folder / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
-    return folder
+    return write_film_task(tmp_path / "task")
 
 
 @pytest.mark.torch
