@@ -12,7 +12,6 @@ the architectures in their order, their values, scores and samples.
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import os
 import random
@@ -33,33 +32,61 @@ from nas.run_samples import with_samples
 from nas.runs import SearchRequest, load_run
 from nas.store import Store, sqlite_url
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, make_search
+from tests.many_processes import begin
 
 SEED = 0
 NUM_TRIALS = 14
 REQUEST = SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED)
 
 
-def search(url: str, folder: Path, *, before_statement: Callable[[], None] = lambda: None) -> None:
+def do_nothing() -> None:
+    """Let a statement pass."""
+
+
+def search(url: str, folder: Path, *, before_statement: Callable[[], None] = do_nothing) -> None:
     """Search to the end, in a process of its own, if it is not killed before; tell how it ended by its exit status."""
-    pid = os.fork()
-    if pid:
-        status = os.waitpid(pid, 0)[1]
-        if status not in (0, signal.SIGKILL):
-            raise RuntimeError(f"the search ended with status {status}")
-        return
-    try:
-        store = Store(url)
+    process = begin(_search, url, folder, before_statement)
+    process.join()
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"the search ended with exit status {process.exitcode}")
 
-        def count(*_: Any) -> None:
-            before_statement()
 
-        sa.event.listen(store.optuna_storage.engine, "before_cursor_execute", count)
-        evaluators = [FormulaEvaluator(), FormulaEvaluator(name="distilled", bonus=0.05)]
-        make_search(store, folder, request=REQUEST, evaluators=evaluators).run(NUM_TRIALS)
-    except BaseException as error:  # noqa: BLE001 - told to the process that waits
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        os._exit(1)
-    os._exit(0)
+def _search(url: str, folder: Path, before_statement: Callable[[], None]) -> None:
+    logging.disable(logging.INFO)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    store = Store(url)
+
+    def count(*_: Any) -> None:
+        before_statement()
+
+    sa.event.listen(store.optuna_storage.engine, "before_cursor_execute", count)
+    evaluators = [FormulaEvaluator(), FormulaEvaluator(name="distilled", bonus=0.05)]
+    make_search(store, folder, request=REQUEST, evaluators=evaluators).run(NUM_TRIALS)
+
+
+class DieAt:
+    """Kills its process before a statement, the first being number 1."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def __call__(self) -> None:
+        """Count a statement, or die."""
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class CountInto:
+    """Counts statements as the bytes of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self) -> None:
+        """Count a statement."""
+        with self._path.open("ab") as file:
+            file.write(b".")
 
 
 def content(url: str) -> list[tuple[Any, ...]]:
@@ -106,12 +133,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="nas-killed-search-"))
     try:
         counter = folder / "count"
-
-        def count_all() -> None:
-            with counter.open("ab") as file:
-                file.write(b".")
-
-        search(sqlite_url(folder / "whole.db"), folder, before_statement=count_all)
+        search(sqlite_url(folder / "whole.db"), folder, before_statement=CountInto(counter))
         whole = content(sqlite_url(folder / "whole.db"))
         num_statements = counter.stat().st_size
         generator = random.Random(SEED)
@@ -119,13 +141,7 @@ def main() -> None:
         for number in range(arguments.points):
             at = generator.randrange(1, num_statements)
             url = sqlite_url(folder / f"killed{number}.db")
-            numbers = itertools.count(1)
-
-            def die(at: int = at, numbers: itertools.count[int] = numbers) -> None:
-                if next(numbers) == at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            search(url, folder, before_statement=die)
+            search(url, folder, before_statement=DieAt(at))
             search(url, folder)
             if content(url) != whole:
                 different.append(at)

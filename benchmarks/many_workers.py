@@ -18,7 +18,6 @@ import argparse
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import random
 import shutil
@@ -305,12 +304,9 @@ def main() -> None:
             evaluators = [FormulaEvaluator(), FormulaEvaluator(name="distilled", bonus=0.05)]
             make_search(begin, folder, request=REQUEST, evaluators=evaluators).run(arguments.trials, max_minutes=0.0)
             begin.close()
-            context = multiprocessing.get_context("fork")
 
             def start(role: WorkRole) -> BaseProcess:
-                process = context.Process(target=work, args=(url, folder, disk, diary, role))
-                process.start()
-                return process
+                return begin(work, url, folder, disk, diary, role)
 
             crew = Crew(start, roles)
             try:

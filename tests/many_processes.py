@@ -1,13 +1,38 @@
-"""The same work in several real processes that begin it at the same time."""
+"""Work in other real processes, one or several that begin at the same time.
+
+They are forked from a server that has imported what they need and done nothing
+else. A process forked from the tests themselves would have torch's locks as
+they were, but not its threads, and might wait for these for ever.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
-import warnings
+import os
+import signal
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 TIMEOUT_S = 120
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.fake_parts"])
+
+
+def begin(work: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """Start a process that calls ``work(*arguments)``, with the environment as it is here now."""
+    process = PROCESSES.Process(target=_in_environment, args=(dict(os.environ), work, arguments))
+    process.start()
+    return process
+
+
+def until_killed(work: Callable[..., object], *arguments: Any) -> None:
+    """Call ``work(*arguments)`` in a process, which has to end by being killed."""
+    process = begin(work, *arguments)
+    process.join(TIMEOUT_S)
+    if process.exitcode != -signal.SIGKILL:
+        process.kill()
+        raise AssertionError(f"the process ended with exit status {process.exitcode}; it was to be killed")
 
 
 def at_once(work: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
@@ -15,22 +40,21 @@ def at_once(work: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
 
     What a process raises is returned as its text.
     """
-    # Forked, they need not import anything again; none of the threads there may be is ours.
-    context = multiprocessing.get_context("fork")
-    barrier, answers = context.Barrier(count), context.SimpleQueue()
-    processes = [
-        context.Process(target=_call, args=(work, number, arguments, barrier, answers)) for number in range(count)
-    ]
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        for process in processes:
-            process.start()
+    barrier, answers = PROCESSES.Barrier(count), PROCESSES.SimpleQueue()
+    processes = [begin(_answer, work, number, arguments, barrier, answers) for number in range(count)]
     given = dict(answers.get() for _ in processes)
     for process in processes:
         process.join(TIMEOUT_S)
     return [given[number] for number in range(count)]
 
 
-def _call(work: Callable[..., Any], number: int, arguments: tuple[Any, ...], barrier: Any, answers: Any) -> None:
+def _in_environment(environment: dict[str, str], work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    work(*arguments)
+
+
+def _answer(work: Callable[..., Any], number: int, arguments: tuple[Any, ...], barrier: Any, answers: Any) -> None:
     try:
         barrier.wait(TIMEOUT_S)
         answers.put((number, work(number, *arguments)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import signal
 import time
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from nas import claims
 from nas.claims import Claim, claim, clock_s, end_leases, find_claims, forget, forget_all, release, renew_all
 from nas.store import Store
-from tests.many_processes import at_once
+from tests.many_processes import at_once, until_killed
 
 LEASE_S = 10.0
 NUM_PROCESSES = 4
@@ -226,10 +225,7 @@ def take_and_die(url: str) -> None:
 
 @pytest.mark.slow
 def test_what_a_killed_process_held_is_done_by_another_and_its_death_counted(store: Store) -> None:
-    process = multiprocessing.get_context("fork").Process(target=take_and_die, args=(store.url,))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    until_killed(take_and_die, store.url)
 
     given = at_once(take_everything, NUM_PROCESSES, store.url, LEASE_S)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from nas.runs import SearchRequest, load_run
 from nas.store import Store, sqlite_url
 from nas.store_copy import CopiedKind, copy_store
 from tests.fake_parts import SEQUENCE_LENGTH, make_search
+from tests.many_processes import until_killed
 from tests.postgresql_server import PostgresqlServer
 from tests.store_contents import SCORE, SETTINGS, blocks, measurement
 
@@ -193,10 +193,7 @@ def test_a_copy_is_repeated_and_brought_back_without_harm(
 def test_a_copy_that_was_killed_goes_on(source: Store, places: tuple[str, str], num_pieces: int, num_runs: int) -> None:
     optuna.create_study(storage=source.optuna_storage, study_name="last")
     source.optuna_storage.engine.dispose()
-    process = multiprocessing.get_context("fork").Process(target=copy_and_die, args=(places, num_pieces))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    until_killed(copy_and_die, places, num_pieces)
     stopped = Store(places[1])
     names = stopped.run_names()
     stopped.close()

@@ -15,7 +15,7 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
-from benchmarks.killed_search import content, search
+from benchmarks.killed_search import DieAt, content, search
 from device_lab.measurement import ModelFile
 from nas.claims import find_claims
 from nas.errors import TrainingError
@@ -29,7 +29,7 @@ from nas.timing import TimingPlan
 from nas.trial_notes import INTERRUPTED, read_note, write_note
 from search_spaces.architecture import Architecture
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
-from tests.many_processes import at_once
+from tests.many_processes import at_once, until_killed
 
 REQUEST = SearchRequest(
     space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED, sampler="random"
@@ -141,15 +141,9 @@ def be_killed_by(arch_id: str) -> FormulaEvaluator:
     return FormulaEvaluator(before=die)
 
 
-def in_a_process_that_is_killed(url: str, folder: Path, request: SearchRequest, arch_id: str) -> None:
+def search_and_die(url: str, folder: Path, request: SearchRequest, arch_id: str) -> None:
     """Work until the scoring of one architecture kills the process."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            make_search(Store(url), folder, request=request, evaluators=[be_killed_by(arch_id)]).run(NUM_TRIALS)
-        finally:
-            os._exit(0)
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+    make_search(Store(url), folder, request=request, evaluators=[be_killed_by(arch_id)]).run(NUM_TRIALS)
 
 
 def test_what_kills_its_worker_twice_is_failed_and_the_others_go_on(
@@ -160,7 +154,7 @@ def test_what_kills_its_worker_twice_is_failed_and_the_others_go_on(
     make_search(Store(sqlite_url(tmp_path / "seen.db")), tmp_path, request=request, evaluators=[seen]).run(NUM_TRIALS)
     deadly = seen.scored[DEADLY_PLACE]
     for _ in range(MAX_DEATHS):
-        in_a_process_that_is_killed(store_url, tmp_path, request, deadly)
+        until_killed(search_and_die, store_url, tmp_path, request, deadly)
     listener = Listener()
 
     make_search(
@@ -175,20 +169,14 @@ def test_what_kills_its_worker_twice_is_failed_and_the_others_go_on(
     assert claims_left(store_url) == []
 
 
-def in_a_process_killed_while_it_times(url: str, folder: Path, arch_id: str) -> None:
+def time_and_die(url: str, folder: Path, arch_id: str) -> None:
     """Work until the timing of one architecture, in a batch or by itself, kills the process."""
 
     def die(model: ModelFile) -> None:
         if arch_id in model.path.name:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    pid = os.fork()
-    if pid == 0:
-        try:
-            make_search(Store(url), folder, request=REQUEST, device=SizeDevice(before=die)).run(8)
-        finally:
-            os._exit(0)
-    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+    make_search(Store(url), folder, request=REQUEST, device=SizeDevice(before=die)).run(8)
 
 
 def test_what_was_timed_beside_what_killed_its_worker_is_not_failed(
@@ -200,7 +188,7 @@ def test_what_was_timed_beside_what_killed_its_worker_is_not_failed(
 
     # Once in its batch, and twice by itself.
     for _ in range(1 + MAX_DEATHS):
-        in_a_process_killed_while_it_times(store_url, tmp_path, deadly)
+        until_killed(time_and_die, store_url, tmp_path, deadly)
     make_search(store, tmp_path, request=REQUEST).run(8)
 
     trials = load_run(store, "run").trials
@@ -213,7 +201,7 @@ def test_a_lost_worker_is_shown_until_its_work_is_taken_up(store: Store, store_u
     request = replace(REQUEST, objectives=(Objective.ACCURACY, Objective.MACS))
     seen = FormulaEvaluator()
     make_search(Store(sqlite_url(tmp_path / "seen.db")), tmp_path, request=request, evaluators=[seen]).run(NUM_TRIALS)
-    in_a_process_that_is_killed(store_url, tmp_path, request, seen.scored[DEADLY_PLACE])
+    until_killed(search_and_die, store_url, tmp_path, request, seen.scored[DEADLY_PLACE])
 
     [lost] = find_workers(store, "run")
     assert not lost.is_alive
@@ -255,13 +243,7 @@ def test_a_trial_of_a_machine_that_vanished_is_taken_up_once_its_lease_has_ended
 def test_a_search_killed_at_any_statement_ends_once_resumed_like_one_never_stopped(tmp_path: Path, at: int) -> None:
     whole, killed = sqlite_url(tmp_path / "whole.db"), sqlite_url(tmp_path / "killed.db")
     search(whole, tmp_path)
-    numbers = itertools.count(1)
-
-    def die() -> None:
-        if next(numbers) == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    search(killed, tmp_path, before_statement=die)
+    search(killed, tmp_path, before_statement=DieAt(at))
     search(killed, tmp_path)
 
     assert content(killed) == content(whole)

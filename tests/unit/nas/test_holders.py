@@ -7,24 +7,25 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 
 from nas.holders import is_known_dead, new_holder, show_holder
 
 
 def name_of_child(*, ends_by: int | None) -> tuple[str, multiprocessing.process.BaseProcess]:
-    """The name a forked process gives itself, once it has ended by a signal, or while it lives."""
-    context = multiprocessing.get_context("fork")
+    """The name a child of this process gives itself, once it has ended by a signal, or while it lives."""
+    context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-
-    def work() -> None:
-        sender.send(new_holder())
-        if ends_by is None:
-            signal.pause()
-        os.kill(os.getpid(), ends_by or 0)
-
-    child = context.Process(target=work)
+    child = context.Process(target=_tell_name, args=(sender, ends_by))
     child.start()
     return receiver.recv(), child
+
+
+def _tell_name(sender: Connection, ends_by: int | None) -> None:
+    sender.send(new_holder())
+    if ends_by is None:
+        signal.pause()
+    os.kill(os.getpid(), ends_by or 0)
 
 
 def test_a_process_is_not_dead_while_it_lives_and_is_once_it_was_killed() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from nas.errors import StoreWarning
 from nas.store import Store, sqlite_url
 from nas.store_place import count_other_processes, find_network_filesystem
 from nas.store_url import parse_store_url
+from tests.many_processes import PROCESSES, begin
 
 
 @pytest.fixture
@@ -73,13 +73,8 @@ def test_this_machine_without_a_list_of_mounts_warns_of_nothing(tmp_path: Path, 
 @pytest.mark.slow
 def test_processes_that_have_a_store_open_are_counted_and_told(tmp_path: Path) -> None:
     Store(sqlite_url(tmp_path / "run" / "store.db")).close()
-    context = multiprocessing.get_context("fork")
-    opened, done = context.Semaphore(0), context.Event()
-    processes = [
-        context.Process(target=hold_open, args=(tmp_path, opened, done)) for _ in range(store_place.MANY_PROCESSES)
-    ]
-    for process in processes:
-        process.start()
+    opened, done = PROCESSES.Semaphore(0), PROCESSES.Event()
+    processes = [begin(hold_open, tmp_path, opened, done) for _ in range(store_place.MANY_PROCESSES)]
     try:
         for _ in processes:
             assert opened.acquire(timeout=60)
