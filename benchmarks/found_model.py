@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.ranking import Results
+from benchmarks.ranking import Results, weights_sha256
 from benchmarks.teachers import TEACHER_STEPS, Bench, bench_arguments, open_bench
 from device_lab.measurement import Interval, Measurement
 from device_lab.statistics import PRECISIONS, ratio_interval
@@ -53,7 +53,7 @@ def main() -> None:
     rule = squeezebert_rule(bench.teacher.arch)
     timed = time_front(run, rule, arguments.work, num_labels=bench.data.task.num_labels)
     fast, no_slower = chosen(timed, at_most=FAST), chosen(timed, at_most=NO_SLOWER)
-    results = Results(arguments.work / f"found_{arguments.task}.jsonl")
+    results = Results(arguments.work / f"found_{arguments.task}.jsonl", teacher=weights_sha256(bench.teacher))
     candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=0, device="cpu")
     accuracies = {
         name: distilled(arch, bench, candidates, results)
@@ -111,7 +111,7 @@ def chosen(timed: list[Timed], *, at_most: float) -> Timed:
 def distilled(arch: Architecture, bench: Bench, candidates: Candidates, results: Results) -> list[float]:
     """Return the dev accuracy with each seed, in percent, distilling what is not known yet."""
     for seed in SEEDS:
-        if (arch.arch_id, seed) not in results.by_key:
+        if (arch.arch_id, seed) not in results.rows:
             context = ScoringContext(
                 candidates=candidates, artifacts=bench.artifacts, seed=seed, device="cpu", num_steps=NUM_STEPS
             )
@@ -126,7 +126,7 @@ def distilled(arch: Architecture, bench: Bench, candidates: Candidates, results:
                     "weights_sha256": score.weights_sha256,
                 }
             )
-    return [100 * results.by_key[arch.arch_id, seed]["accuracy"] for seed in SEEDS]
+    return [100 * results.rows[arch.arch_id, seed]["accuracy"] for seed in SEEDS]
 
 
 def show(

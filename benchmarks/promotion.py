@@ -4,16 +4,19 @@ Every one of them was distilled, so the front of "distil everything" is known.
 Promotion sees the projected accuracy and the latency, picks its share, and its
 front is that of the ones it picked. No training happens here.
 
-    python -m benchmarks.promotion --data DATA --work WORK
+    python -m benchmarks.promotion                    # of what is recorded
+    python -m benchmarks.promotion --rows WORK/ranking.jsonl
 """
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 
-from benchmarks.ranking import SEED, Results, draw_samples
-from benchmarks.recordings import RANKING_SAMPLES
-from benchmarks.teachers import bench_arguments, open_bench
+from benchmarks.ranking import SEED, by_key, read_samples
+from benchmarks.recordings import RANKING, read_rows
 from nas.promotion import survivors
 from nas.runs import SearchRequest
 from reports.front import hypervolume
@@ -23,10 +26,10 @@ DEFAULT_SHARE = SearchRequest().promoted_share
 
 
 def main() -> None:
-    arguments = bench_arguments("Hypervolume and training time of promotion.").parse_args()
-    bench = open_bench("sst2", data=arguments.data, work=arguments.work)
-    samples = draw_samples(bench, RANKING_SAMPLES)
-    results = Results(arguments.work / "ranking.jsonl").by_key
+    parser = argparse.ArgumentParser(description="Hypervolume and training time of promotion.")
+    parser.add_argument("--rows", type=Path, default=RANKING, help="what benchmarks.ranking found, of one teacher")
+    results = by_key(read_rows(parser.parse_args().rows))
+    samples = read_samples()
     known = [
         (results[arch.arch_id, SEED], ratio)
         for pairs in samples.values()

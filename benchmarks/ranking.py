@@ -8,17 +8,23 @@ ONNX Runtime, one thread). Drawn evenly, nearly all networks of the space have
 many groups and one accuracy; so each candidate draws a leaning towards small or
 large first. Beside the projected accuracy stand the signals that cost nothing.
 The results of every candidate are kept as they come, so the script goes on
-where it was stopped, and prints its figures from what there is.
+where it was stopped, several of it may run at once, and each prints its figures
+from what there is. Results of another teacher are never mixed in: trained by
+the same recipe on another processor it is another one.
 
     python -m benchmarks.ranking --data DATA --work WORK --minutes 60
+    python -m benchmarks.ranking                      # what is recorded
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -36,6 +42,7 @@ from nas.candidates import Candidates
 from nas.cost import model_cost
 from nas.export import export_onnx, random_network
 from nas.latency_design import draw_leaning
+from nas.teacher import Teacher
 from nas.tokens import EncodedSplit, training_batches
 from nas.training import predict
 from search_spaces.architecture import Architecture
@@ -56,39 +63,80 @@ NUM_HELD_BACK = 4000
 
 
 def main() -> None:
-    parser = bench_arguments("Rank correlation of fidelity 0 with distilled accuracy.")
+    parser = bench_arguments("Rank correlation of fidelity 0 with distilled accuracy.", is_required=False)
     parser.add_argument("--minutes", type=float, default=0.0, help="how long to go on collecting; 0 only prints")
-    parser.add_argument("--part", default="0/1", help="i/n: this process does every n-th candidate from the i-th on")
     arguments = parser.parse_args()
-    part, num_parts = map(int, arguments.part.split("/"))
+    if arguments.work is None:
+        report(read_samples(), by_key(read_rows(RANKING)))
+        return
     deadline = time.monotonic() + 60 * arguments.minutes
     bench = open_bench("sst2", data=arguments.data, work=arguments.work)
-    results = Results(arguments.work / "ranking.jsonl")
+    results = Results(arguments.work / "ranking.jsonl", teacher=weights_sha256(bench.teacher), recorded=RANKING)
     samples = draw_samples(bench, RANKING_SAMPLES)
     candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=SEED, device="cpu")
     judged_on = held_back(bench)
-    for arch, seed in list(plan(samples))[part::num_parts]:
+    for arch, seed in plan(samples):
         if time.monotonic() > deadline:
             break
-        if (arch.arch_id, seed) not in results.by_key:
-            results.add(judge(arch, seed, bench, candidates, judged_on))
-    report(samples, results.by_key)
+        with results.own(arch.arch_id, seed) as is_mine:
+            if is_mine:
+                results.add(judge(arch, seed, bench, candidates, judged_on))
+    results.reread()
+    report(samples, results.rows)
+
+
+Row = dict[str, Any]
+Rows = dict[tuple[str, int], Row]
 
 
 class Results:
-    """What is known of each candidate and seed: what was recorded, and one JSON line for each that came since."""
+    """What is known of each candidate and seed with one teacher: a JSON line each, of this and other processes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, teacher: str, recorded: Path | None = None) -> None:
+        self._paths = [each for each in (recorded, path) if each is not None]
         self._path = path
-        rows = [*read_rows(RANKING), *(read_rows(path) if path.exists() else [])]
-        self.by_key = {(row["arch_id"], row["seed"]): row for row in rows}
+        self._teacher = teacher
+        self.rows: Rows = {}
+        self.reread()
 
-    def add(self, row: dict[str, Any]) -> None:
+    def reread(self) -> None:
+        """Read what was recorded and what other processes added."""
+        rows = [row for path in self._paths if path.exists() for row in read_rows(path)]
+        self.rows = by_key(row for row in rows if row["teacher"] == self._teacher)
+
+    @contextmanager
+    def own(self, arch_id: str, seed: int) -> Iterator[bool]:
+        """Tell whether a candidate is this process's to judge: neither known, nor judged by another at the moment."""
+        with self._path.with_name(f".{self._path.stem}-{arch_id}-{seed}.lock").open("w") as lock:
+            try:
+                # The system lets go of it when the process ends, however it ends.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            self.reread()
+            yield (arch_id, seed) not in self.rows
+
+    def add(self, row: Row) -> None:
         """Keep one more result."""
-        self.by_key[row["arch_id"], row["seed"]] = row
+        row["teacher"] = self._teacher
+        self.rows[row["arch_id"], row["seed"]] = row
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(f"{len(self.by_key)}: {row}", file=sys.stderr, flush=True)
+        print(f"{len(self.rows)}: {row}", file=sys.stderr, flush=True)
+
+
+def by_key(rows: Iterable[Row]) -> Rows:
+    """Return rows by candidate and seed."""
+    return {(row["arch_id"], row["seed"]): row for row in rows}
+
+
+def weights_sha256(teacher: Teacher) -> str:
+    """Tell teachers apart by their weights, in twelve digits."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(teacher.network().state_dict().items()):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def plan(samples: dict[str, list[tuple[Architecture, float]]]) -> Iterator[tuple[Architecture, int]]:
@@ -103,9 +151,7 @@ def plan(samples: dict[str, list[tuple[Architecture, float]]]) -> Iterator[tuple
                 yield arch, seed
 
 
-def judge(
-    arch: Architecture, seed: int, bench: Bench, candidates: Candidates, judged_on: EncodedSplit
-) -> dict[str, Any]:
+def judge(arch: Architecture, seed: int, bench: Bench, candidates: Candidates, judged_on: EncodedSplit) -> Row:
     """Project and distil one candidate."""
     start_s = time.perf_counter()
     projected = candidates.project(arch)
@@ -171,6 +217,11 @@ def draw_samples(bench: Bench, path: Path) -> dict[str, list[tuple[Architecture,
             for name, pairs in (("whole", whole), ("class", same_class))
         })  # fmt: skip
         path.write_text(text)
+    return read_samples(path)
+
+
+def read_samples(path: Path = RANKING_SAMPLES) -> dict[str, list[tuple[Architecture, float]]]:
+    """Read both samples."""
     read = json.loads(path.read_text())
     return {name: [(Architecture.from_json(text), ratio) for text, ratio in pairs] for name, pairs in read.items()}
 
@@ -225,7 +276,6 @@ def _time_s(session: onnxruntime.InferenceSession) -> float:
     return time.perf_counter() - start_s
 
 
-Row = dict[str, Any]
 SIGNALS: dict[str, Callable[[Row], float]] = {
     "projected accuracy": lambda row: row["projected"],
     "projected divergence": lambda row: -row["projected_divergence"],
@@ -236,7 +286,7 @@ SIGNALS: dict[str, Callable[[Row], float]] = {
 }
 
 
-def report(samples: dict[str, list[tuple[Architecture, float]]], rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+def report(samples: dict[str, list[tuple[Architecture, float]]], rows: Rows) -> None:
     """Print every signal's tau in the whole space and inside latency bins, and what the noise leaves for it."""
     known = {
         name: [(rows[arch.arch_id, SEED], ratio) for arch, ratio in pairs if (arch.arch_id, SEED) in rows]
@@ -278,7 +328,7 @@ def report(samples: dict[str, list[tuple[Architecture, float]]], rows: dict[tupl
         print(f"figure: {label} {value:.3f} tau target=>={target} and above the others {state}")
 
 
-def tau_within_bins(pairs: list[tuple[dict[str, Any], float]], signal: Any) -> float:
+def tau_within_bins(pairs: list[tuple[Row, float]], signal: Callable[[Row], float]) -> float:
     """Kendall's tau over the pairs of candidates whose latencies are within 10 % of each other."""
     concordance, count = 0.0, 0
     for (one, one_ratio), (other, other_ratio) in combinations(pairs, 2):

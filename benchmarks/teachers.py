@@ -49,11 +49,11 @@ def open_bench(task: str, *, data: Path, work: Path) -> Bench:
     return Bench(data=tokenized, teacher=teacher, artifacts=artifacts)
 
 
-def bench_arguments(description: str) -> argparse.ArgumentParser:
+def bench_arguments(description: str, *, is_required: bool = True) -> argparse.ArgumentParser:
     """Return a parser that knows where the data is and where to keep things."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, required=True, help="folder with one subfolder a task")
-    parser.add_argument("--work", type=Path, required=True, help="folder for teachers and results")
+    parser.add_argument("--data", type=Path, required=is_required, help="folder with one subfolder a task")
+    parser.add_argument("--work", type=Path, required=is_required, help="folder for teachers and results")
     return parser
 
 
