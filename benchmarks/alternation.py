@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,14 @@ from device_lab.runner.host_onnxruntime import open_session, session_options
 Floats = NDArray[np.float64]
 
 TOKEN = 500
-# Fresh sessions lie elsewhere in memory, which changes their speed a little.
-NUM_SESSIONS = 2
-BLOCKS_PER_SESSION = 5
-PAIRS_PER_BLOCK = 5
-MIN_TIMES = 12
-MIN_BLOCKS = 4
+# Fresh sessions lie elsewhere in memory, which changes their speed by a percent or two: more than anything within one.
+MIN_SESSIONS = 5
+PAIRS_PER_SESSION = 12
+MIN_TIMES = 8
 MAX_SESSION_S = 6.0
 NUM_WARMUPS = 2
-MAX_SLOWDOWN = 1.12
+# A processor has several quick clocks; a neighbour that disturbs costs half as much again.
+MAX_SLOWDOWN = 1.3
 
 
 class Quickest:
@@ -41,27 +41,44 @@ class Quickest:
 
 
 def log_ratios(
+    model: Path, reference: Path, quickest: Quickest, *, num_sessions: int, max_session_s: float = MAX_SESSION_S
+) -> Floats:
+    """Return log ratios to the reference, one a session, the median of its pairs; few or none on a busy machine."""
+    found = [_session_log_ratio(model, reference, quickest, max_session_s=max_session_s) for _ in range(num_sessions)]
+    return np.array([each for each in found if each is not None])
+
+
+def log_ratios_to(
+    goal: float,
     model: Path,
     reference: Path,
     quickest: Quickest,
     *,
-    num_sessions: int = NUM_SESSIONS,
-    max_session_s: float = MAX_SESSION_S,
+    known: Sequence[float] = (),
+    max_sessions: int,
 ) -> Floats:
-    """Return log ratios to the reference, each the median of some pairs; few or none on a busy machine."""
-    return np.concatenate([
-        _session_log_ratios(model, reference, quickest, max_session_s=max_session_s) for _ in range(num_sessions)
-    ])  # fmt: skip
+    """Add sessions to those known until the 95 % interval of the ratio is at most ``goal`` to each side."""
+    found = np.array(known)
+    while len(found) < MIN_SESSIONS or half_width(found) > goal:
+        more = log_ratios(model, reference, quickest, num_sessions=MIN_SESSIONS)
+        found = np.concatenate([found, more])
+        if not len(more) or len(found) >= max_sessions:
+            break
+    return found
 
 
 def ratio_interval(log_ratios: Floats) -> tuple[float, float, float]:
-    """Return the ratio of two or more log ratios, and the bounds of its 95 % t interval."""
-    half = float(stdtrit(len(log_ratios) - 1, 0.975)) * float(log_ratios.std(ddof=1)) / math.sqrt(len(log_ratios))
-    centre = float(log_ratios.mean())
+    """Return the ratio of two or more log ratios of independent sessions, and the bounds of its 95 % t interval."""
+    half, centre = half_width(log_ratios), float(log_ratios.mean())
     return math.exp(centre), math.exp(centre - half), math.exp(centre + half)
 
 
-def _session_log_ratios(model: Path, reference: Path, quickest: Quickest, *, max_session_s: float) -> Floats:
+def half_width(log_ratios: Floats) -> float:
+    """Return half the width of the 95 % t interval of the log ratio."""
+    return float(stdtrit(len(log_ratios) - 1, 0.975)) * float(log_ratios.std(ddof=1)) / math.sqrt(len(log_ratios))
+
+
+def _session_log_ratio(model: Path, reference: Path, quickest: Quickest, *, max_session_s: float) -> float | None:
     ours, theirs = _Inference(model), _Inference(reference)
     for _ in range(NUM_WARMUPS):
         ours.time_s()
@@ -70,7 +87,7 @@ def _session_log_ratios(model: Path, reference: Path, quickest: Quickest, *, max
     theirs_s = [theirs.time_s()]
     start_s = time.monotonic()
     times, kept = np.zeros(0), np.zeros(0, dtype=np.intp)
-    while len(kept) < BLOCKS_PER_SESSION * PAIRS_PER_BLOCK and time.monotonic() - start_s < max_session_s:
+    while len(kept) < PAIRS_PER_SESSION and time.monotonic() - start_s < max_session_s:
         ours_s.append(ours.time_s())
         theirs_s.append(theirs.time_s())
         times = np.array(theirs_s)
@@ -78,10 +95,9 @@ def _session_log_ratios(model: Path, reference: Path, quickest: Quickest, *, max
             quickest.time_s = min(quickest.time_s, float(np.quantile(times, 0.05)))
             is_quick = times <= MAX_SLOWDOWN * quickest.time_s
             kept = np.nonzero(is_quick[:-1] & is_quick[1:])[0]
-    if len(kept) < PAIRS_PER_BLOCK:
-        return np.zeros(0)
-    pairs = np.log(np.array(ours_s) / np.sqrt(times[:-1] * times[1:]))[kept]
-    return np.array([np.median(part) for part in np.array_split(pairs, len(pairs) // PAIRS_PER_BLOCK)])
+    if len(kept) < PAIRS_PER_SESSION:
+        return None
+    return float(np.median(np.log(np.array(ours_s) / np.sqrt(times[:-1] * times[1:]))[kept]))
 
 
 class _Inference:

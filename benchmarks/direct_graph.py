@@ -115,8 +115,8 @@ def clocked(write: Callable[[], ModelFile]) -> tuple[ModelFile, float]:
 
 def compare(one: ModelFile, other: ModelFile) -> tuple[float, float, float]:
     """Return the latency ratio of ``one`` to ``other`` with its 95 % interval."""
-    blocks = log_ratios(one.path, other.path, Quickest(), num_sessions=NUM_SESSIONS, max_session_s=MAX_SESSION_S)
-    return ratio_interval(blocks)
+    sessions = log_ratios(one.path, other.path, Quickest(), num_sessions=NUM_SESSIONS, max_session_s=MAX_SESSION_S)
+    return ratio_interval(sessions)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ Everything is kept as it comes, so a stopped run goes on, and the result is
 one compressed file of JSON lines.
 
     python -m benchmarks.search_samples accuracies --data DATA --work WORK
-    python -m benchmarks.search_samples latencies --work WORK     # on an otherwise idle machine
+    chrt -f 50 taskset -c 0 python -m benchmarks.search_samples latencies --work WORK
+
+As root, `chrt` keeps everything else off the core that measures; otherwise the
+machine has to be idle.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.alternation import MIN_BLOCKS, Quickest, log_ratios, ratio_interval
+from benchmarks.alternation import MIN_SESSIONS, Quickest, half_width, log_ratios_to, ratio_interval
 from benchmarks.recordings import MINILM, SEQUENCE_LENGTH, read_rows
 from benchmarks.surrogate import AccuracySurrogate
 from benchmarks.teachers import open_bench
@@ -50,6 +53,7 @@ KINDS = ("drawn", "front")
 NUM_SCORED = {"drawn": 80, "front": 40}
 # A guess to start the evolution with: a doubling of groups makes a multiplication this share dearer.
 PRICE_OF_DOUBLING = 0.25
+MAX_SESSIONS = 40
 NUM_GENERATIONS = 40
 POPULATION_SIZE = 60
 
@@ -157,11 +161,12 @@ def rough_price(arch: Architecture) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Architectures of one size with their kinds, and what they are timed against."""
+    """Architectures of one size with their kinds, what they are timed against, and to how much to each side."""
 
     name: str
     archs: dict[Architecture, str]
     reference: Architecture
+    goal: float
 
 
 def scales(work: Path) -> Iterator[Scale]:
@@ -173,9 +178,9 @@ def scales(work: Path) -> Iterator[Scale]:
     front = evolve(space, scored, [rows[arch.arch_id]["accuracy"] for arch in scored])
     # By turns from both kinds, so that a run that was stopped has some of each.
     small = {arch: kind for pair in zip(drawn, front, strict=True) for arch, kind in zip(pair, KINDS, strict=True)}
-    yield Scale("minilm", small, squeezebert_rule(MINILM))
+    yield Scale("minilm", small, squeezebert_rule(MINILM), goal=0.01)
     large = dict.fromkeys(draw(make_space("grouped", BERT_BASE), NUM_OF_KIND["large"]), "large")
-    yield Scale("bert-base", large, squeezebert_rule(BERT_BASE))
+    yield Scale("bert-base", large, squeezebert_rule(BERT_BASE), goal=0.02)
 
 
 def collect_latencies(work: Path, *, deadline: float) -> None:
@@ -186,14 +191,15 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
         for arch, kind in scale.archs.items():
             if time.monotonic() > deadline:
                 return
-            if arch.arch_id not in lines.rows:
+            known = lines.rows[arch.arch_id]["log_ratios"] if arch.arch_id in lines.rows else []
+            if len(known) < MIN_SESSIONS or (len(known) < MAX_SESSIONS and half_width(np.array(known)) > scale.goal):
                 with tempfile.TemporaryDirectory() as folder:
                     ours, theirs = (model_file(each, Path(folder)) for each in (arch, scale.reference))
-                    blocks = log_ratios(ours, theirs, quickest)
-                if len(blocks) < MIN_BLOCKS:
+                    sessions = log_ratios_to(scale.goal, ours, theirs, quickest, known=known, max_sessions=MAX_SESSIONS)
+                if len(sessions) < MIN_SESSIONS:
                     print(f"{arch.arch_id}: the machine is too busy; run again", file=sys.stderr, flush=True)
                     continue
-                estimate, low, high = ratio_interval(blocks)
+                estimate, low, high = ratio_interval(sessions)
                 lines.add({
                     "scale": scale.name,
                     "kind": kind,
@@ -203,7 +209,7 @@ def collect_latencies(work: Path, *, deadline: float) -> None:
                     "ratio": round(estimate, 6),
                     "ratio_low": round(low, 6),
                     "ratio_high": round(high, 6),
-                    "log_ratios": [round(each, 5) for each in blocks.tolist()],
+                    "log_ratios": [round(each, 5) for each in sessions.tolist()],
                 })  # fmt: skip
 
 

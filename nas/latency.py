@@ -22,7 +22,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
 from nas.errors import PredictionError
 from nas.latency_features import GUESSED_PRICES, describe
@@ -116,7 +116,9 @@ class LatencyPredictor:
         # A reference's ratio to itself needs no measurement.
         is_known = np.array([arch == reference for arch in archs])
         variances = np.where(is_known, 0.0, variances + self._nugget**2 + np.median(self._error_variance))
-        halves = -ndtri((1 - LEVEL) / 2) * self._stretch * np.sqrt(variances)
+        # The stretch is itself an estimate, from as many residuals as there are samples.
+        quantile = float(stdtrit(CALM_SAMPLES + len(self.samples), (1 + LEVEL) / 2))
+        halves = quantile * self._stretch * np.sqrt(variances)
         return [
             PredictedLatency(
                 estimate=math.exp(mean),
