@@ -1,13 +1,17 @@
 """ExecuTorch with its XNNPACK kernels, the second runtime.
 
-Exporting a program needs the optional package ``executorch``. Running one does
-not: the compiled runner is linked with the libraries of the official wheel.
+Exporting a program needs the optional package ``executorch``, and so does loading
+one into this process. Timing one does not: the compiled runner is linked with the
+libraries of the official wheel.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +57,7 @@ def write_program(network: nn.Module, path: Path, *, example_inputs: tuple[Tenso
         RuntimeMissingError: If the package executorch is not installed.
         OSError: If the file cannot be written.
     """
-    with warnings.catch_warnings():
-        # The exporter warns about its own use of torch; nothing in it concerns the network.
-        warnings.simplefilter("ignore")
+    with _quiet():
         try:
             exir = importlib.import_module("executorch.exir")
             xnnpack = importlib.import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
@@ -70,3 +72,42 @@ def write_program(network: nn.Module, path: Path, *, example_inputs: tuple[Tenso
             lowered = exir.to_edge_transform_and_lower(traced, partitioner=[xnnpack.XnnpackPartitioner()])
             program = lowered.to_executorch()
     write_atomically(path, bytes(program.buffer))
+
+
+def load_program(path: Path) -> Callable[[tuple[Tensor, ...]], Tensor]:
+    """Load a program into this process, to ask what it answers; nothing is timed this way.
+
+    Returns:
+        A function from the program's inputs to its only output, of the shapes it was exported with.
+
+    Raises:
+        RuntimeMissingError: If the package executorch is not installed.
+    """
+    with _quiet():
+        try:
+            runtime = importlib.import_module("executorch.runtime").Runtime.get()
+        except ImportError as error:
+            raise RuntimeMissingError(
+                "running an ExecuTorch program here needs its package; run `pip install 'pocketbert[executorch]'`"
+            ) from error
+        method = runtime.load_program(path).load_method("forward")
+
+    def forward(inputs: tuple[Tensor, ...]) -> Tensor:
+        (output,) = method.execute(inputs)
+        answer: Tensor = output.clone()  # the program may write the next answer to the same place
+        return answer
+
+    return forward
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the package's own warnings and log lines to itself: nothing in them concerns the network."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.console import print_json, stdout
+from nas.cli.console import print_json, stderr, stdout
 from nas.cli.options import DEFAULT_RUNS_FOLDER, Artifacts, AsJson, RunName, RunsFolder, Storage
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nas.store import Store
     from nas.tokens import TokenizedTask
 
-ONNX_FILE = "model.onnx"
+MODEL_SUFFIXES = (".safetensors", ".onnx", ".pte")
 
 
 def export(
@@ -31,20 +31,19 @@ def export(
     artifacts: Artifacts = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a trial's trained network as a folder: safetensors, ONNX, configuration, tokenizer.
+    """Write a trial's trained network as a folder: safetensors, ONNX, ExecuTorch, configuration, tokenizer.
 
-    The ONNX file must score on the dev examples what the trial scored, or
-    nothing is written. In a run with several tasks each has its own weights:
-    the folder then holds one for each.
+    Each file must answer the dev examples as torch does and score on them what
+    the trial scored, or nothing is written. The ExecuTorch program needs the
+    extra `executorch`, and is left out without it. In a run with several tasks
+    each has its own weights: the folder then holds one for each.
 
     Example: nas export first 2 --to my-model
     """
     from device_lab.files import atomic_folder, require_absent, sha256_of
     from nas.cli.progress import show_progress
     from nas.cli.stores import find_trial, open_artifacts, open_existing_store
-    from nas.export import export_onnx
-    from nas.onnx_agreement import check_onnx
-    from nas.saved_model import save
+    from nas.shipped_files import NUM_STEPPED_FILES, write_files
 
     require_absent(to)
     with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
@@ -57,29 +56,29 @@ def export(
         data = _data(task, loaded, settings, kept)
         model = _model(chosen, score, data, kept, weights_sha256=weights_sha256)
         models.append((to if len(found) == 1 else to / task.name, model, data, score))
+    left_out: dict[str, str] = {}
     with atomic_folder(to) as temporary, show_progress() as progress:
-        bar = progress.add_task("checking", total=sum(len(data.dev) for _, _, data, _ in models))
-        for target, model, data, score in models:
+        num_steps = NUM_STEPPED_FILES * sum(len(data.dev) for _, _, data, _ in models)
+        bar = progress.add_task("writing and checking", total=num_steps)
+        for target, model, data, _ in models:
             folder = temporary / target.relative_to(to)
             folder.mkdir(exist_ok=True)
-            save(model, folder)
-            onnx = export_onnx(model.network, folder / ONNX_FILE, sequence_length=data.sequence_length)
-            check_onnx(
-                onnx.path,
-                model.network,
-                data,
-                metrics=score.metrics,
-                on_step=lambda _done, _total: progress.advance(bar),
-            )
+            left_out |= write_files(model, data, folder, on_step=lambda _done, _total: progress.advance(bar))
+    paths = {path.relative_to(to).as_posix(): path for path in sorted(to.rglob("*")) if path.is_file()}
     if as_json:
-        files = {path.relative_to(to).as_posix(): sha256_of(path) for path in sorted(to.rglob("*")) if path.is_file()}
         metrics = chosen.score.metrics if chosen.score else ()
-        print_json({"folder": str(to), "metrics": dict(metrics), "sha256": files})
+        files = {name: sha256_of(path) for name, path in paths.items()}
+        print_json({"folder": str(to), "metrics": dict(metrics), "sha256": files, "left_out": left_out})
         return
     for target, _, _, score in models:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in score.metrics)
-        line = f"{target}: {shown} on {score.num_examples} dev examples, found again with {ONNX_FILE}"
+        names = ", ".join(
+            path.name for path in paths.values() if path.parent == target and path.suffix in MODEL_SUFFIXES
+        )
+        line = f"{target}: {shown} on {score.num_examples} dev examples, found again with {names}"
         stdout.print(line, markup=False)
+    for name, reason in left_out.items():
+        stderr.print(f"note: no {name}: {reason}", markup=False, soft_wrap=True)
 
 
 def _load(name: str, store: Store) -> tuple[Run, SearchSettings]:

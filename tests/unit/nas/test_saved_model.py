@@ -9,46 +9,23 @@ import pytest
 import torch
 
 from nas.artifacts import pack, unpack
-from nas.errors import AgreementError, ArtifactError, TokenizerError
-from nas.export import export_onnx
-from nas.onnx_agreement import check_onnx, onnx_logits
+from nas.errors import ArtifactError, TokenizerError
 from nas.saved_model import SavedModel, Text, load, save
 from nas.tasks import TaskKind
 from nas.text_tokenizers import read_tokenizer
-from nas.tokens import TokenizedTask, tokenize_task
+from nas.tokens import tokenize_task
 from nas.training import predict
 from search_spaces.bert import build
-from search_spaces.reference import squeezebert_rule
-from tests.checkpoint_folders import WORD_PIECES, write_byte_pairs, write_word_pieces
-from tests.small_tasks import BLAME, PRAISE, TINY, classification_task, regression_task
+from tests.checkpoint_folders import WORD_PIECES, write_byte_pairs
+from tests.saved_models import ARCH, praise_model
+from tests.small_tasks import BLAME, PRAISE, classification_task
 
 pytestmark = pytest.mark.torch
-
-ARCH = replace(squeezebert_rule(TINY), vocab_size=len(WORD_PIECES))
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> SavedModel:
-    """A network with weights so large that its answers differ, and a cased vocabulary of its own."""
-    write_word_pieces(tmp_path / "vocabulary", do_lower_case=False)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(4)
-        network = build(ARCH, num_labels=2).eval()
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    model = SavedModel(
-        network=network,
-        tokenizer=read_tokenizer(tmp_path / "vocabulary", ARCH),
-        task="praise",
-        kind=TaskKind.CLASSIFICATION,
-        label_names=("bad", "good"),
-        sequence_length=12,
-        evaluator="distilled",
-        dev_metrics=(("accuracy", 0.9), ("f1", 0.8)),
-    )
-    with torch.no_grad():
-        network.classifier.bias.sub_(model.logits([*PRAISE, *BLAME]).median(dim=0).values)
-    return model
+    return praise_model(tmp_path)
 
 
 @pytest.fixture
@@ -165,48 +142,3 @@ def test_a_tokenizer_of_another_model_is_refused(folder: Path, tmp_path: Path) -
 
     with pytest.raises(TokenizerError, match=rf"has {size} tokens, the word embedding {len(WORD_PIECES)} rows"):
         load(folder)
-
-
-def test_the_onnx_file_answers_as_torch_does(model: SavedModel, tmp_path: Path) -> None:
-    data, path, accuracy = _exported(model, tmp_path)
-    steps: list[tuple[int, int]] = []
-
-    check_onnx(path, model.network, data, metrics=(("accuracy", accuracy),), on_step=lambda *step: steps.append(step))
-
-    wanted = predict(model.network, data.dev, device="cpu")
-    assert (onnx_logits(path, data.dev) - wanted).abs().max() < 1e-4
-    assert steps == [(row, 10) for row in range(1, 11)]
-
-
-def test_a_score_that_is_not_found_again_is_refused(model: SavedModel, tmp_path: Path) -> None:
-    data, path, accuracy = _exported(model, tmp_path)
-
-    with pytest.raises(
-        AgreementError, match=rf"accuracy of the dev examples is {accuracy:.6f}, the run has 0\.123000;"
-    ):
-        check_onnx(path, model.network, data, metrics=(("accuracy", 0.123),))
-
-
-def test_an_onnx_file_with_other_weights_is_refused(model: SavedModel, tmp_path: Path) -> None:
-    data, path, accuracy = _exported(model, tmp_path)
-    with torch.no_grad():
-        model.network.classifier.bias.add_(0.01)
-
-    with pytest.raises(AgreementError, match=r"model\.onnx: logits of the dev examples differ .* up to 1\.0e-02"):
-        check_onnx(path, model.network, data, metrics=(("accuracy", accuracy),))
-
-
-def test_a_regression_is_found_again(model: SavedModel, tmp_path: Path) -> None:
-    data = tokenize_task(regression_task(), sequence_length=16, tokenizer=model.tokenizer)
-    network = build(ARCH, num_labels=1).eval()
-    onnx = export_onnx(network, tmp_path / "model.onnx", sequence_length=16)
-
-    with pytest.raises(AgreementError, match=r"pearson of the dev examples is .*, the run has 2\.000000"):
-        check_onnx(onnx.path, network, data, metrics=(("pearson", 2.0),))
-
-
-def _exported(model: SavedModel, folder: Path) -> tuple[TokenizedTask, Path, float]:
-    data = tokenize_task(classification_task(), sequence_length=12, tokenizer=model.tokenizer)
-    chosen = predict(model.network, data.dev, device="cpu").argmax(dim=1)
-    accuracy = float((chosen == data.dev.labels).double().mean())
-    return data, export_onnx(model.network, folder / "model.onnx", sequence_length=12).path, accuracy
