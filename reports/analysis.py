@@ -34,7 +34,9 @@ class Analysis:
     ``reference_losses`` (d,). ``probabilities`` of being on the front and
     ``milliseconds`` are by trial number; the latter have meaningful bounds for
     the front and the references only; of a run on several devices, whose times
-    have no common unit, it is empty.
+    have no common unit, it is empty. ``no_worse`` has the shares of redraws in
+    which ``ship`` is no worse than SqueezeBERT's rule, for what was scored or
+    timed; it is empty where the two are one, or one is missing.
     """
 
     run: Run
@@ -53,6 +55,7 @@ class Analysis:
     squeezebert: Evidence | None
     dense: Evidence | None
     milliseconds: Mapping[int, Percentiles]
+    no_worse: Mapping[Objective, float]
 
     @property
     def front(self) -> tuple[Evidence, ...]:
@@ -91,6 +94,7 @@ def analyse(run: Run) -> Analysis:
     squeezebert = _with_role(compared, Role.SQUEEZEBERT_RULE)
     dense = _with_role(compared, Role.DENSE_TEACHER)
     reference = _reference_losses(gathered, losses, squeezebert)
+    ship = _choose_to_ship(front, squeezebert, gathered.objectives) or balanced
     precise = {item.trial.number for item in (*front, squeezebert, dense) if item is not None}
     return Analysis(
         run=run,
@@ -105,11 +109,31 @@ def analyse(run: Run) -> Analysis:
         reference_losses=reference,
         hypervolume=hypervolume_history(losses, reference=reference) / np.prod(reference),
         knee=balanced,
-        ship=_choose_to_ship(front, squeezebert, gathered.objectives) or balanced,
+        ship=ship,
         squeezebert=squeezebert,
         dense=dense,
         milliseconds=_milliseconds(gathered, precise, generator),
+        no_worse=_no_worse(compared, gathered.objectives, resampled, ship=ship, rule=squeezebert),
     )
+
+
+def _no_worse(
+    compared: tuple[Evidence, ...],
+    objectives: tuple[Objective, ...],
+    resampled: Floats,
+    *,
+    ship: Evidence | None,
+    rule: Evidence | None,
+) -> dict[Objective, float]:
+    if ship is None or rule is None or ship is rule:
+        return {}
+    own, other = resampled[:, compared.index(ship)], resampled[:, compared.index(rule)]
+    shares = (own <= other).mean(axis=0).tolist()
+    return {
+        objective: share
+        for objective, share in zip(objectives, shares, strict=True)
+        if objective in (Objective.ACCURACY, Objective.LATENCY)
+    }
 
 
 def _reference_losses(gathered: Gathered, losses: Floats, squeezebert: Evidence | None) -> Floats:

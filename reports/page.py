@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from device_lab.measurement import UNREADABLE
 from device_lab.measurement import Block as Measured
 from device_lab.statistics import (
     candidate_runs,
@@ -261,15 +262,15 @@ def device_facts(analysis: Analysis) -> tuple[tuple[str, str], ...]:
         )
     num_blocks = sum(session.num_blocks for session in sessions)
     num_kept = sum(item.num_kept for item in analysis.evidence)
-    reasons = Counter(session.reason.value for session in sessions)
+    ended = Counter(session.reason.value.replace("_", " ") for session in sessions)
     facts = [
         ("backend", f"{device.backend.value}: {bench.label}"),
-        ("device", f"{device.model} ({device.device_id})"),
+        ("device", device.device_id if device.model == UNREADABLE else f"{device.model} ({device.device_id})"),
         ("processor", f"{device.soc}, {device.abi}, {device.num_cores} cores"),
         ("system", device.os_version),
         ("runtime", f"{settings.runtime} {settings.runtime_version}, threads: {settings.num_threads}"),
         ("input", f"{settings.sequence_length} tokens, batch of {settings.batch_size}"),
-        ("sessions", f"{len(sessions)}, which ended by {', '.join(f'{name}: {n}' for name, n in reasons.items())}"),
+        ("sessions", f"{len(sessions)}, which ended by {', '.join(f'{name}: {n}' for name, n in ended.items())}"),
         ("blocks", f"{num_blocks:,}, of which {num_blocks - num_kept:,} dropped"),
         ("pauses to cool down", str(sum(session.num_cooldowns for session in sessions))),
         *_facts_of_samples([session.blocks for session in sessions if session.blocks], num_sessions=len(sessions)),
@@ -319,7 +320,10 @@ def conditions(analysis: Analysis) -> tuple[tuple[str, str, str], ...]:
     first = min(sessions, key=lambda session: session.conditions_before.taken_at).conditions_before
     last = max(sessions, key=lambda session: session.conditions_after.taken_at).conditions_after
     names = dict.fromkeys(name for taken in (first, last) for name, _ in taken.readings)
-    return (("taken at", first.taken_at, last.taken_at), *((name, first[name], last[name]) for name in names))
+    return (
+        ("taken at", text.moment(first.taken_at), text.moment(last.taken_at)),
+        *((name, first[name], last[name]) for name in names),
+    )
 
 
 def _range_ms(medians_ms: list[float]) -> str:

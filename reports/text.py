@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from device_lab.measurement import Interval
 from nas.records import Objective, Role
 from search_spaces.architecture import GROUP_POSITIONS, Architecture, Block
@@ -56,6 +58,15 @@ def count(value: float) -> str:
 def probability(value: float | None) -> str:
     """Return a probability as a whole percentage."""
     return MISSING if value is None else f"{100 * value:.0f} %"
+
+
+def moment(stamp: str) -> str:
+    """Return an ISO 8601 time as ``2026-11-28 22:00 UTC``, and what is none as it is."""
+    try:
+        taken = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    return f"{taken.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if taken.tzinfo else f"{taken:%Y-%m-%d %H:%M}"
 
 
 def objective_value(objective: Objective, interval: Interval | None) -> str:

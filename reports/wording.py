@@ -11,6 +11,8 @@ from reports.analysis import KNEE_RULE, SHIP_RULE, Analysis
 from reports.evidence import Evidence
 from reports.resampling import NUM_RESAMPLES
 
+_NO_WORSE = {Objective.ACCURACY: "as accurate", Objective.LATENCY: "as fast"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -34,6 +36,35 @@ def answers(analysis: Analysis) -> tuple[Answer, ...]:
         Answer(question="How sure is that?", sentences=_how_sure(analysis, analysis.ship)),
         Answer(question="How does it compare?", sentences=_how_it_compares(analysis, analysis.ship)),
     )
+
+
+def headline(analysis: Analysis) -> str:
+    """Return what to ship, how it compares with SqueezeBERT's rule and how sure that is, in one breath."""
+    ship, rule = analysis.ship, analysis.squeezebert
+    if ship is None:
+        return ""
+    if ship is rule:
+        return f"Ship {_name(ship, start=False)}: no candidate scored as well at a lower cost."
+    sentences = [f"Ship {_name(ship, start=False)}: {', '.join(_facts(ship, analysis))}."]
+    sure = [f"{text.probability(share)} sure to be {_NO_WORSE[name]}" for name, share in analysis.no_worse.items()]
+    if sure:
+        sentences.append(f"{', '.join(sure)}.")
+    return " ".join(sentences)
+
+
+def _facts(ship: Evidence, analysis: Analysis) -> list[str]:
+    rule, owner = analysis.squeezebert, "SqueezeBERT's rule"
+    facts = []
+    if ship.accuracy is not None:
+        facts.append(f"{text.percent(ship.accuracy, with_bounds=False)} {analysis.metric}")
+        if rule is not None and rule.accuracy is not None:
+            facts[0] += f" against {text.percent(rule.accuracy, with_bounds=False)} of {owner}"
+            owner = "the rule"
+    if ship.ratio is not None:
+        facts.append(f"{text.ratio(ship.ratio)} times the time of {owner}")
+    elif rule is not None:
+        facts.append(f"{ship.trial.cost.macs / rule.trial.cost.macs:.2f} times the MACs of {owner}")
+    return facts
 
 
 def describe(item: Evidence, analysis: Analysis) -> tuple[str, ...]:
@@ -74,9 +105,12 @@ def _is_shipped_by_its_score(analysis: Analysis, ship: Evidence) -> bool:
 def _how_sure(analysis: Analysis, ship: Evidence) -> tuple[str, ...]:
     probability = analysis.probabilities[ship.trial.number]
     sentences = [
-        f"It is on the front in {text.probability(probability)} of {NUM_RESAMPLES} redraws of all times and scores.",
-        "All ranges are 95 % intervals.",
+        f"It is on the front in {text.probability(probability)} of {NUM_RESAMPLES} redraws of all times and scores."
     ]
+    shares = [f"{_NO_WORSE[name]} in {text.probability(share)}" for name, share in analysis.no_worse.items()]
+    if shares:
+        sentences.append(f"In the same redraws it is as good as SqueezeBERT's rule or better: {' and '.join(shares)}.")
+    sentences.append("All ranges are 95 % intervals.")
     measurement = ship.measurement
     if measurement is not None:
         goal = text.probability(measurement.precision.goal)

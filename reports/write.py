@@ -23,7 +23,7 @@ from reports.regret import reading, regret, regret_csv, regret_markdown, regret_
 from reports.resampling import MANY_BLOCKS, NUM_RESAMPLES, is_paired
 from reports.several_devices import DEVICES_HEADER, device_rows
 from reports.style import FIGURE_FORMATS, inline_svg, to_bytes
-from reports.wording import answers
+from reports.wording import answers, headline
 from search_spaces.architecture import GROUP_POSITIONS
 
 
@@ -98,7 +98,9 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
     context = {
         "run": analysis.run,
         "analysis": analysis,
+        "headline": headline(analysis),
         "answers": answers(analysis),
+        "begun": text.moment(analysis.run.created_at),
         "drawings": {name: drawn.get(name) for name in FIGURE_NAMES},
         "svgs": svgs,
         "rows_shown": page.rows_shown(analysis),

@@ -41,7 +41,8 @@ def devices(
         return
     table = Table(box=None, pad_edge=False)
     for column in ("device", "backend", "model", "soc", "cores", "ABI", "system"):
-        table.add_column(column, overflow="fold")
+        # What has to be typed or copied stays in one piece.
+        table.add_column(column, overflow="fold", no_wrap=column in ("device", "backend", "ABI"))
     _add_row(table, "host", info)
     for phone in phones:
         if phone.info is not None:
