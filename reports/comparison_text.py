@@ -13,7 +13,7 @@ from nas.records import Objective
 from reports import text
 from reports.compare import Comparison, Move, Side
 from reports.evidence import Evidence
-from reports.figures import axis_text, coordinates, draw_bars, scale_ratios, step_corners
+from reports.figures import axis_text, coordinates, draw_bars, scale_costs, step_corners
 from reports.style import BLUE, VERMILLION, in_style, new_figure, settle
 
 CHANCE = 1 - LEVEL
@@ -101,8 +101,8 @@ def comparison_figure(comparison: Comparison) -> Figure | None:
     axes.set_xlabel(axis_text(x, metric=comparison.metric, place=comparison.place))
     axes.set_ylabel(axis_text(y, metric=comparison.metric, place=comparison.place))
     axes.margins(0.08)
-    if x is Objective.LATENCY:
-        scale_ratios(axes, coordinates(everything, x))
+    if x is not Objective.ACCURACY:
+        scale_costs(axes, coordinates(everything, x))
     axes.legend(loc="lower right")
     settle(figure)
     return figure

@@ -29,8 +29,8 @@ MAX_VECTOR_POINTS = 1500
 WIDE_RATIO = 2.0
 _SQUEEZEBERT_COLOR, _DENSE_COLOR = VERMILLION, GREEN
 _POINT_SIZE = 26
-# Ticks between the decades would be too many beyond this.
-_MANY_DECADES = 30.0
+# All ticks between the decades would be too many beyond the first of these, any beyond the second.
+_SOME_DECADES, _MANY_DECADES = 12.0, 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +126,8 @@ def draw_front(axes: Axes, analysis: Analysis, *, x: Objective, y: Objective) ->
     axes.set_xlabel(axis_label(analysis, x))
     axes.set_ylabel(axis_label(analysis, y))
     axes.margins(0.08)
-    if x is Objective.LATENCY:
-        scale_ratios(axes, xs)
+    if x is not Objective.ACCURACY:
+        scale_costs(axes, xs)
     labels = []
     marks = [(x, y, _POINT_SIZE**0.5) for x, y in zip(xs[:, 0], ys[:, 0], strict=True)]
     for item, mark in _marks(analysis):
@@ -290,12 +290,14 @@ def coordinates(items: Sequence[Evidence], objective: Objective) -> Floats:
     return np.array(rows, dtype=np.float64).reshape(-1, 3) * factor
 
 
-def scale_ratios(axes: Axes, bounds: Floats) -> None:
-    """Give ratios a logarithmic axis once they differ by much, where half and double lie equally far from 1."""
+def scale_costs(axes: Axes, bounds: Floats) -> None:
+    """Give costs a logarithmic axis once they differ by much, where half and double lie equally far from 1."""
     if bounds[:, 0].max() > WIDE_RATIO * bounds[:, 0].min():
         axes.set_xscale("log")
         is_wide = bounds[:, 2].max() > _MANY_DECADES * bounds[:, 1].min()
-        axes.xaxis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 1.5, 2, 3, 4, 5, 7)))
+        is_medium = bounds[:, 2].max() > _SOME_DECADES * bounds[:, 1].min()
+        ticks = (1,) if is_wide else (1, 2, 5) if is_medium else (1, 1.5, 2, 3, 4, 5, 7)
+        axes.xaxis.set_major_locator(LogLocator(subs=ticks))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
 

@@ -14,7 +14,7 @@ from nas.records import Objective, Role
 from reports.analysis import Analysis, analyse
 from reports.drawings import drawings
 from reports.errors import UnknownFormatError
-from reports.figures import fit_latency, flops_figure, front_figure, hypervolume_figure, scale_ratios
+from reports.figures import fit_latency, flops_figure, front_figure, hypervolume_figure, scale_costs
 from reports.layer_figures import MAX_PANELS, group_counts, groups_figure, panel_members, reference_figure
 from reports.style import INK, PAPER, inline_svg, new_figure, to_bytes
 from search_spaces.reference import dense_encoder, squeezebert_rule
@@ -120,11 +120,21 @@ def test_no_label_covers_a_mark(seed: int) -> None:
 def test_ratios_that_span_decades_still_have_ticks() -> None:
     figure, (axes,) = new_figure()
 
-    scale_ratios(axes, np.array([[0.5, 1e-4, 7.0], [2.1, 1e-5, 3e4]]))
+    scale_costs(axes, np.array([[0.5, 1e-4, 7.0], [2.1, 1e-5, 3e4]]))
     axes.set_xlim(1e-5, 1e5)
     figure.draw_without_rendering()
 
     assert len([tick for tick in axes.get_xticks() if 1e-5 <= tick <= 1e5]) >= 3
+
+
+def test_costs_that_differ_by_much_lie_on_a_logarithmic_axis(analysis: Analysis) -> None:
+    macs = [item.trial.cost.macs for item in analysis.compared]
+
+    figure = front_figure(analysis, x=Objective.MACS, y=Objective.ACCURACY)
+
+    assert max(macs) > 2 * min(macs)
+    assert figure.axes[0].get_xscale() == "log"
+    assert figure.axes[0].get_yscale() == "linear"
 
 
 def test_the_axis_of_times_names_the_backend(analysis: Analysis) -> None:
