@@ -108,7 +108,8 @@ def _gate_on_host(limit_s: float, *, precision: str) -> None:
     bound = float(beta.ppf(0.95, num_alarms + 1, num_measured - num_alarms)) if num_alarms < num_measured else 1.0
     print(f"{num_alarms} of {num_measured} measured gates failed; with 95 % confidence the rate is below {bound:.2%}")
     print(f"the greatest lower bound of a ratio was {max(lows):.4f}; above {MAX_RATIO:g} it is an alarm")
-    _print_figure("gate_false_alarms_host", num_alarms / num_measured)
+    # So few gates show nothing, however they end: no alarm takes 299 of them to speak for at most one in a hundred.
+    _print_figure("gate_false_alarms_host", num_alarms / num_measured, is_shown=bound <= TARGET)
 
 
 def _gate(command: list[str], *, timeout_s: float) -> tuple[str, float | None, str]:
@@ -126,8 +127,8 @@ def _gate(command: list[str], *, timeout_s: float) -> tuple[str, float | None, s
     return found["verdict"], ratio["low"], f"{told}{found['num_blocks']} blocks, {found['reason']}"
 
 
-def _print_figure(name: str, share: float) -> None:
-    verdict = "met" if share <= TARGET else "short"
+def _print_figure(name: str, share: float, *, is_shown: bool = True) -> None:
+    verdict = "met" if share <= TARGET and is_shown else "short"
     print(f"figure: {name} {100 * share:.2f} % target=<={100 * TARGET:g} {verdict}")
 
 

@@ -44,13 +44,15 @@ class NoPlaneError(ReportError):
 
 
 class NothingFitsError(ReportError):
-    """No model of a run keeps the limit it is picked by."""
+    """No model of a run keeps the limit it is picked by; ``nearest`` comes closest, if any has a value."""
 
-    def __init__(self, *, run: str, limit: str, nearest: str) -> None:
-        super().__init__(
-            f"no compared model of run {run!r} has {limit}; {nearest}; relax the limit, "
-            f"or search on with `nas search {run} --trials N`"
+    def __init__(self, *, run: str, limit: str, nearest: str | None, lacking: str) -> None:
+        told = (
+            f"{nearest}; relax the limit, or search on with `nas search {run} --trials N`"
+            if nearest is not None
+            else f"none was {lacking}; pick by the other limit, or search a new run with it among its `--objectives`"
         )
+        super().__init__(f"no compared model of run {run!r} has {limit}; {told}")
         self.run = run
 
 

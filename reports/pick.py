@@ -51,7 +51,8 @@ def pick_within_latency(analysis: Analysis, *, max_ratio: float) -> Pick:
         raise NothingFitsError(
             run=analysis.run.name,
             limit=limit,
-            nearest="none was timed" if nearest is None else f"the fastest is {_at(nearest, nearest.ratio)}",
+            nearest=None if nearest is None else f"the fastest is {_at(nearest, nearest.ratio)}",
+            lacking="timed",
         )
     ranked = sorted(fitting, key=_by_score)
     chosen = ranked[0]
@@ -78,7 +79,8 @@ def pick_by_accuracy(analysis: Analysis, *, min_accuracy: float) -> Pick:
         raise NothingFitsError(
             run=analysis.run.name,
             limit=limit,
-            nearest="none was scored" if nearest is None else f"the best is {_at(nearest, nearest.accuracy)}",
+            nearest=None if nearest is None else f"the best is {_at(nearest, nearest.accuracy)}",
+            lacking="scored",
         )
     cost = analysis.cost
     ranked = sorted(fitting, key=lambda item: (item.value(cost) or 0.0, *_by_score(item)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from device_lab.measurement import Interval
-from nas.records import Role
+from nas.records import Objective, Role
 from reports.analysis import Analysis, analyse
 from reports.errors import NothingFitsError
 from reports.pick import export_command, pick_by_accuracy, pick_within_latency, sentences
@@ -116,6 +116,14 @@ def test_a_limit_nothing_keeps_names_the_nearest_model() -> None:
         NothingFitsError, match=r"has accuracy of at least 99 %; the best is trial 2 at 0\.9 .*trials N"
     ):
         pick_by_accuracy(analysis, min_accuracy=0.99)
+
+
+def test_a_limit_on_what_nobody_has_leads_to_the_other_limit() -> None:
+    untimed = fake_run_of(fake_trial(1, accuracy=0.9, ratio=None))
+    analysis = analyse(replace(untimed, objectives=(Objective.ACCURACY, Objective.MACS)))
+
+    with pytest.raises(NothingFitsError, match="none was timed; pick by the other limit, or search a new run"):
+        pick_within_latency(analysis, max_ratio=0.8)
 
 
 def test_the_export_command_quotes_a_run_name() -> None:
