@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
 from device_lab.files import write_atomically
 from device_lab.measurement import Backend
@@ -20,6 +21,7 @@ from reports.device_results import (
     notices,
     ratio_rows,
     reference_trace,
+    temperature_trace,
 )
 from reports.errors import NothingTimedError
 from reports.evidence import BACKEND_LABELS
@@ -27,6 +29,7 @@ from reports.style import inline_svg, to_bytes
 
 LIST_NAME = "index.html"
 _TRACE = "Median time of every process of the reference, in the order run, as a multiple of the cold baseline."
+_TEMPERATURE = "The highest temperature the device told before and after every session, over time."
 
 
 def write_device_pages(results: Sequence[DeviceResults], folder: Path) -> list[Path]:
@@ -68,7 +71,10 @@ def write_device_pages(results: Sequence[DeviceResults], folder: Path) -> list[P
 def _bench(results: DeviceResults, *, number: int) -> dict[str, object]:
     settings = results.settings
     is_timed = results.device.backend is not Backend.QEMU
-    trace = reference_trace(results) if is_timed else None
+    traces = {
+        "trace": (reference_trace(results) if is_timed else None, _TRACE),
+        "temperature": (temperature_trace(results) if is_timed else None, _TEMPERATURE),
+    }
     certificate = certificate_facts(results) if is_timed else ()
     return {
         "title": f"{settings.runtime} {settings.runtime_version}, {settings.num_threads} thread(s), "
@@ -79,12 +85,15 @@ def _bench(results: DeviceResults, *, number: int) -> dict[str, object]:
         "models": [name for name, _ in results.measurements],
         "conditions": condition_rows(results),
         "notices": notices(results),
-        "trace": Markup(
-            inline_svg(to_bytes(trace, file_format="svg"), title=str(escape(_TRACE)), identifier=f"trace{number}")
-        )
-        if trace is not None
-        else None,
+        **{
+            name: figure and _svg(figure, title=title, identifier=f"{name}{number}")
+            for name, (figure, title) in traces.items()
+        },
     }
+
+
+def _svg(figure: Figure, *, title: str, identifier: str) -> Markup:
+    return Markup(inline_svg(to_bytes(figure, file_format="svg"), title=str(escape(title)), identifier=identifier))
 
 
 def _label(backend: Backend) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from device_lab.caveats import caveats, where_checked
 from device_lab.conditions import flags
-from device_lab.measurement import Backend, Interval, Measurement
+from device_lab.measurement import UNREADABLE, Backend, Interval, Measurement
 from device_lab.protocol import MAX_HEAT
 from device_lab.statistics import (
     MIN_KEPT_BLOCKS,
@@ -36,6 +38,7 @@ RATIO_HEADER = (
     "drift per block",
     "answers",
 )
+_TEMPERATURE = "max_temperature_celsius"
 _NO_CERTIFICATE = "none: this device was not qualified for these settings, so its ratios carry no A/A check"
 
 
@@ -64,7 +67,7 @@ def certificate_facts(results: DeviceResults) -> tuple[tuple[str, str], ...]:
         return (("certificate", f"refused: only {len(kept)} of {len(measurement.blocks)} blocks kept"),)
     verdict = "qualified" if certificate.is_qualified else "refused: the interval must contain 1 within 2 %"
     return (
-        ("certificate", f"{verdict}; taken {measurement.conditions_before.taken_at}"),
+        ("certificate", f"{verdict}; taken {text.moment(measurement.conditions_before.taken_at)}"),
         ("the reference against itself", _ratio(certificate.ratio)),
         ("blocks kept", f"{len(kept)} of {len(measurement.blocks)}"),
         ("cold baseline", f"{certificate.cold_baseline_ns / 1e6:.3g} ms"),
@@ -77,20 +80,27 @@ def condition_rows(results: DeviceResults) -> tuple[tuple[str, str, str], ...]:
     first = found[0].conditions_before
     last = max(found, key=lambda measurement: measurement.conditions_after.taken_at).conditions_after
     names = dict.fromkeys(name for taken in (first, last) for name, _ in taken.readings)
-    return (("taken at", first.taken_at, last.taken_at), *((name, first[name], last[name]) for name in names))
+    taken_at = ("taken at", text.moment(first.taken_at), text.moment(last.taken_at))
+    return (taken_at, *((name, first[name], last[name]) for name in names))
 
 
 def notices(results: DeviceResults) -> tuple[str, ...]:
-    """Return sentences on what was odd, and on what a runner did not print, each once."""
+    """Return sentences on what was odd, and on what a runner did not print, each once with the models it is about."""
     found = []
     if results.num_older:
         found.append(
             f"{results.num_older:,} networks that were timed earlier are left out: the store has too many for one page."
         )
+    models: dict[str, list[str]] = {}
     for name, measurement in results.measurements:
         odd = [] if results.device.backend is Backend.HOST else _flags(measurement)
-        found += [*caveats(measurement), *(f"{name}: {flag}" for flag in odd)]
-    return tuple(dict.fromkeys(found))
+        for sentence in (*caveats(measurement), *odd):
+            models.setdefault(sentence, []).append(name)
+    num_models = len(results.measurements)
+    for sentence, names in models.items():
+        about = f"all {num_models} models" if len(names) == num_models > 1 else ", ".join(names)
+        found.append(f"{about}: {sentence}")
+    return tuple(found)
 
 
 @in_style
@@ -114,6 +124,34 @@ def reference_trace(results: DeviceResults) -> Figure | None:
     axes.legend(loc="upper right")
     axes.set_xlabel("process of the reference, in the order run")
     axes.set_ylabel("time, baseline = 1")
+    axes.margins(0.02, 0.3)
+    settle(figure)
+    return figure
+
+
+@in_style
+def temperature_trace(results: DeviceResults) -> Figure | None:
+    """Draw the highest temperature of the device before and after every session, over the minutes since the first.
+
+    Returns:
+        The figure, or ``None`` if no temperature could be read.
+    """
+    taken = [
+        conditions
+        for measurement in sessions(results)
+        for conditions in (measurement.conditions_before, measurement.conditions_after)
+        if conditions[_TEMPERATURE] != UNREADABLE
+    ]
+    if not taken:
+        return None
+    times = [datetime.fromisoformat(conditions.taken_at) for conditions in taken]
+    minutes = np.array([(time - min(times)).total_seconds() / 60 for time in times])
+    celsius = np.array([float(conditions[_TEMPERATURE]) for conditions in taken])
+    order = np.argsort(minutes, kind="stable")
+    figure, (axes,) = new_figure(height=2.6)
+    axes.plot(minutes[order], celsius[order], "o-", color=VERMILLION, markersize=3, linewidth=1)
+    axes.set_xlabel("minutes since the first session")
+    axes.set_ylabel("highest temperature (\N{DEGREE SIGN}C)")
     axes.margins(0.02, 0.3)
     settle(figure)
     return figure

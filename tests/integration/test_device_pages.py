@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_lab.measurement import Backend, DeviceInfo, Measurement, Summary
+from device_lab.measurement import Backend, Conditions, DeviceInfo, Measurement, Summary
 from device_lab.qualification import NUM_BASELINE_PROCESSES, Qualification
 from nas.device_results import find_device_results
 from nas.qualifications import save_qualification
 from nas.records import DeviceResults
 from nas.store import Store, sqlite_url
 from reports.device_pages import write_device_pages
+from reports.device_results import notices, temperature_trace
 from reports.errors import NothingTimedError
 from search_spaces.reference import BERT_BASE, SQUEEZEBERT
 from tests.command_line import CommandLine
@@ -119,6 +120,52 @@ def test_times_of_an_emulated_device_are_not_shown(tmp_path: Path) -> None:
     assert "agree with torch; under an emulator nothing is timed" in html
     assert "ratio (95 %)" not in html
     assert "cold baseline" not in html
+
+
+def warmed(measurement: Measurement, *, minute: int, celsius: tuple[str, str]) -> Measurement:
+    """The same session, begun so many minutes later, with the temperatures before and after."""
+    before, after = (
+        Conditions(
+            taken_at=f"2026-01-05T10:{minute + i:02}:00+00:00", readings=(("max_temperature_celsius", celsius[i]),)
+        )
+        for i in range(2)
+    )
+    return replace(measurement, conditions_before=before, conditions_after=after)
+
+
+def test_temperatures_are_traced_over_the_sessions_where_they_could_be_read() -> None:
+    found = results(PHONES[0], with_certificate=False)
+    (_, slow), (_, fast) = found.measurements
+    traced = temperature_trace(
+        replace(
+            found,
+            measurements=(
+                ("slow", warmed(slow, minute=10, celsius=("36.5", "?"))),
+                ("fast", warmed(fast, minute=4, celsius=("31", "33.0"))),
+            ),
+        )
+    )
+
+    assert traced is not None
+    (line,) = traced.axes[0].lines
+    assert np.asarray(line.get_xdata()).tolist() == [0, 1, 6]
+    assert np.asarray(line.get_ydata()).tolist() == [31, 33, 36.5]
+    assert temperature_trace(found) is None
+
+
+def test_what_is_odd_is_said_once_with_the_models_it_is_about() -> None:
+    found = results(PHONES[0], with_certificate=False)
+    (_, slow), (_, fast) = found.measurements
+    blind = replace(fast.conditions_before, readings=(("load_1min", "97.5"), ("frequencies_mhz", "1800 2850")))
+    one = replace(found, measurements=(("slow", slow), ("fast", replace(fast, conditions_before=blind))))
+    both = replace(
+        found, measurements=tuple((name, replace(m, conditions_before=blind)) for name, m in one.measurements)
+    )
+
+    assert [notice for notice in notices(one) if "load 97.5" in notice] == ["fast: load 97.5 on 2 cores at the start"]
+    assert [notice for notice in notices(both) if "load 97.5" in notice] == [
+        "all 2 models: load 97.5 on 2 cores at the start"
+    ]
 
 
 def test_what_a_runner_did_not_print_stands_on_the_page(tmp_path: Path) -> None:
