@@ -101,8 +101,7 @@ def comparison_figure(comparison: Comparison) -> Figure | None:
     axes.set_xlabel(axis_text(x, metric=comparison.metric, place=comparison.place))
     axes.set_ylabel(axis_text(y, metric=comparison.metric, place=comparison.place))
     axes.margins(0.08)
-    if x is not Objective.ACCURACY:
-        scale_costs(axes, coordinates(everything, x))
+    scale_costs(axes, coordinates(everything, x))
     axes.legend(loc="lower right")
     settle(figure)
     return figure
