@@ -22,8 +22,8 @@ from torch import Tensor
 
 from device_lab.files import sha256_of, write_atomically
 from device_lab.measurement import ModelFile
-from device_lab.runner.contract import token_ids
-from nas.generated import WeightLayout
+from device_lab.runner.contract import MAX_TOKEN_LIMIT, token_ids
+from nas.generated import BYTES_PER_NUMBER, WeightLayout
 from search_spaces.architecture import Architecture, Block
 from search_spaces.bert import Bert, build
 
@@ -76,7 +76,7 @@ def random_network(arch: Architecture, *, num_labels: int, seed: int = 0) -> Ber
 
 def token_limit_of(network: Bert) -> int:
     """Return one more than the largest token id a runner feeds the network."""
-    return min(1000, network.arch.vocab_size)
+    return min(MAX_TOKEN_LIMIT, network.arch.vocab_size)
 
 
 def expected_output(network: Bert, *, sequence_length: int, batch_size: int) -> tuple[float, ...]:
@@ -185,12 +185,14 @@ class _Graph:
         return output
 
     def _weight(self, name: str, *, num_rows: int | None = None) -> str:
-        value = self.weights[name][:num_rows].float().numpy()
         if self.layout is None or name not in self.layout.offsets_bytes:
-            return self._constant(name, value)
-        tensor = onnx.TensorProto(name=name, dims=value.shape, data_type=TensorProto.FLOAT)
+            return self._constant(name, self.weights[name][:num_rows].float().numpy())
+        num_all_rows, *rest = self.layout.shapes[name]
+        shape = (num_rows or num_all_rows, *rest)
+        tensor = onnx.TensorProto(name=name, dims=shape, data_type=TensorProto.FLOAT)
         tensor.data_location = TensorProto.EXTERNAL
-        place = {"location": self.layout.file_name, "offset": self.layout.offsets_bytes[name], "length": value.nbytes}
+        offset, length = self.layout.offsets_bytes[name], BYTES_PER_NUMBER * math.prod(shape)
+        place = {"location": self.layout.file_name, "offset": offset, "length": length}
         for key, entry in place.items():
             tensor.external_data.add(key=key, value=str(entry))
         self.initializers.append(tensor)

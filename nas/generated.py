@@ -8,25 +8,28 @@ with the same ones what the model must answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
 
-from device_lab.runner.weights import generated_weights, generated_weights_name
+from device_lab.runner.contract import MAX_TOKEN_LIMIT
+from device_lab.runner.weights import generated_weights_name, numbers_at
 from search_spaces.architecture import Architecture
 from search_spaces.bert import Bert, build
 
-_BYTES_PER_NUMBER = 4
+BYTES_PER_NUMBER = 4
 # As they are when training begins: made up ones would scale every activation down to nothing.
 _KEPT = "layer_norm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightLayout:
-    """Where each generated parameter begins, in bytes, and how many there are in all."""
+    """Where each generated parameter begins, in bytes, its shape, and how many bytes there are in all."""
 
     offsets_bytes: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
     num_bytes: int
 
     @property
@@ -36,22 +39,37 @@ class WeightLayout:
 
 
 def generated_network(arch: Architecture, *, num_labels: int) -> tuple[Bert, WeightLayout]:
-    """Build a network with generated weights, and say where in the generated numbers each of them lies."""
+    """Build a network with generated weights, and say where in the generated numbers each of them lies.
+
+    The network has the words that runners ask for, and no others; the layout
+    has the architecture's whole vocabulary. Weights may share memory.
+    """
+    layout = _lay_out(_network_without_weights(arch, num_labels=num_labels))
+    network = _network_without_weights(
+        replace(arch, vocab_size=min(arch.vocab_size, MAX_TOKEN_LIMIT)), num_labels=num_labels
+    )
+    state: dict[str, Tensor] = {}
+    for name, value in network.state_dict().items():
+        if name in layout.offsets_bytes:
+            numbers = numbers_at(layout.offsets_bytes[name] // BYTES_PER_NUMBER, value.numel())
+            state[name] = torch.from_numpy(numbers).view(value.shape)
+        else:
+            state[name] = (torch.zeros if name.endswith("bias") else torch.ones)(value.shape)
+    network.load_state_dict(state, assign=True)
+    return network, layout
+
+
+def _network_without_weights(arch: Architecture, *, num_labels: int) -> Bert:
     # Nothing is drawn: initialising a BERT-base takes longer than all the rest.
     with torch.device("meta"):
-        network = build(arch, num_labels=num_labels).eval()
-    parameters = {name: value for name, value in network.named_parameters() if _KEPT not in name}
-    num_bytes = _BYTES_PER_NUMBER * sum(parameter.numel() for parameter in parameters.values())
-    numbers = torch.from_numpy(generated_weights(num_bytes))
+        return build(arch, num_labels=num_labels).eval()
+
+
+def _lay_out(network: Bert) -> WeightLayout:
+    shapes = {name: tuple(value.shape) for name, value in network.named_parameters() if _KEPT not in name}
     offsets_bytes: dict[str, int] = {}
-    state: dict[str, Tensor] = {}
-    position = 0
-    for name, parameter in parameters.items():
-        offsets_bytes[name] = _BYTES_PER_NUMBER * position
-        state[name] = numbers[position : position + parameter.numel()].view(parameter.shape)
-        position += parameter.numel()
-    for name, kept in network.state_dict().items():
-        if name not in state:
-            state[name] = (torch.zeros if name.endswith("bias") else torch.ones)(kept.shape)
-    network.load_state_dict(state, assign=True)
-    return network, WeightLayout(offsets_bytes=offsets_bytes, num_bytes=num_bytes)
+    position_bytes = 0
+    for name, shape in shapes.items():
+        offsets_bytes[name] = position_bytes
+        position_bytes += BYTES_PER_NUMBER * prod(shape)
+    return WeightLayout(offsets_bytes=offsets_bytes, shapes=shapes, num_bytes=position_bytes)

@@ -7,15 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from device_lab.measurement import ModelFile
+from device_lab.runner.contract import MAX_TOKEN_LIMIT
 from nas.export import export_onnx, random_network
 from nas.export_executorch import export_executorch
 from nas.export_litert import export_litert
 from nas.generated import generated_network
 from search_spaces.architecture import Architecture
-
-# An inference reads one row of the embedding table per token, so a table cut to
-# the rows that are read takes the same time and leaves a file that is cheap to move.
-TIMED_VOCABULARY_SIZE = 1000
 
 
 class TimedModels:
@@ -51,15 +48,17 @@ class TimedModels:
             return self._exported[arch.arch_id]
 
     def _write(self, arch: Architecture) -> ModelFile:
-        timed = replace(arch, vocab_size=min(arch.vocab_size, TIMED_VOCABULARY_SIZE))
+        # An inference reads one row of the embedding table per token, so a table cut to the rows that are read takes
+        # nearly the same time, and leaves a file that is cheap to move where it has to carry its weights.
+        carried = replace(arch, vocab_size=min(arch.vocab_size, MAX_TOKEN_LIMIT))
         path = self._folder / f"{arch.arch_id}-{self._num_labels}-{self.sequence_length}"
         if self._runtime == "executorch":
-            network = random_network(timed, num_labels=self._num_labels)
+            network = random_network(carried, num_labels=self._num_labels)
             return export_executorch(network, path.with_suffix(".pte"), sequence_length=self.sequence_length)
         if self._runtime == "litert":
-            network = random_network(timed, num_labels=self._num_labels)
+            network = random_network(carried, num_labels=self._num_labels)
             return export_litert(network, path.with_suffix(".tflite"), sequence_length=self.sequence_length)
-        network, layout = generated_network(timed, num_labels=self._num_labels)
+        network, layout = generated_network(arch, num_labels=self._num_labels)
         if self._with_weights:
             whole = path.with_name(f"{path.name}-whole.onnx")
             return export_onnx(network, whole, sequence_length=self.sequence_length)

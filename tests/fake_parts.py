@@ -24,7 +24,10 @@ from search_spaces.architecture import Architecture
 from search_spaces.reference import dense_encoder, squeezebert_rule
 from search_spaces.space import make_space
 
-TEACHER = dense_encoder(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+# With few words: the table of all of them would be most of what `SizeDevice` times.
+TEACHER = replace(
+    dense_encoder(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64), vocab_size=1000
+)
 SEQUENCE_LENGTH = 8
 DEFAULT_PLAN = TimingPlan()
 

@@ -20,6 +20,10 @@ CONTRACT_VERSION = 1
 OUTPUT_TOLERANCE = 1e-4
 
 
+# A table of words is read in as many places at most.
+MAX_TOKEN_LIMIT = 1000
+
+
 def token_ids(count: int, *, token_limit: int) -> list[int]:
     """Return the deterministic input every runner feeds: ``count`` token ids below ``token_limit``.
 

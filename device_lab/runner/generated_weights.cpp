@@ -1,5 +1,6 @@
 #include "generated_weights.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
@@ -12,6 +13,7 @@ const std::string kSuffix = ".weights";
 constexpr size_t kMaxDigits = 12;
 constexpr size_t kMaxName = 40;
 constexpr size_t kChunk = 1 << 20;
+constexpr size_t kPeriod = 1 << 22;
 
 // The name that starts at a position of the text, or "".
 std::string name_at(const std::string& text, size_t begin) {
@@ -51,9 +53,15 @@ std::string find_generated_weights(const std::string& model_path) {
 std::vector<char> generate_weights(const std::string& name) {
   const size_t num_bytes = std::stoull(name.substr(kPrefix.size()));
   std::vector<char> bytes(num_bytes);
-  for (size_t i = 0; i < num_bytes / sizeof(float); ++i) {
+  const size_t num_hashed = std::min(num_bytes / sizeof(float), kPeriod);
+  for (size_t i = 0; i < num_hashed; ++i) {
     const float value = weight(static_cast<uint32_t>(i));
     std::memcpy(&bytes[i * sizeof(float)], &value, sizeof value);
+  }
+  // The rest repeats it, in memory of its own.
+  constexpr size_t kPeriodBytes = kPeriod * sizeof(float);
+  for (size_t start = kPeriodBytes; start < num_bytes; start += kPeriodBytes) {
+    std::memcpy(&bytes[start], &bytes[0], std::min(kPeriodBytes, num_bytes - start));
   }
   return bytes;
 }

@@ -3,11 +3,14 @@
 A latency does not depend on the values of the weights. A model that is only to
 be timed keeps its float32 initialisers in one external file, whose name says
 how long it is, and the runner fills that file in memory. The numbers are fixed,
-so what the model must answer can still be computed here and checked.
+so what the model must answer can still be computed here and checked. They
+repeat after `PERIOD`, each time in memory of their own: who computes with them
+here needs one period, not all of a large model.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -18,6 +21,8 @@ _MAX_NAME_BYTES = 40
 _PIECE_BYTES = 1 << 20
 _NUMBERS_AT_ONCE = 1 << 15
 _FACTOR = np.uint32(0x9E3779B1)
+# As many numbers as the largest layer of a BERT-large has weights.
+PERIOD = 1 << 22
 
 
 def generated_weights_name(num_bytes: int) -> str:
@@ -38,11 +43,34 @@ def find_generated_weights(model: Path) -> int | None:
 
 
 def generated_weights(num_bytes: int) -> np.ndarray:
-    """Return what a runner generates: float32 numbers in [-0.05, 0.05), a hash of their position.
+    """Return what a runner generates: float32 numbers in [-0.05, 0.05), a hash of their position in the period.
 
     Agrees bit by bit with ``generated_weights.cpp``.
     """
-    numbers = np.empty(num_bytes // 4, dtype=np.float32)
+    num_numbers = num_bytes // 4
+    numbers = np.empty(num_numbers, dtype=np.float32)
+    first = numbers[:PERIOD]
+    _fill(first)
+    for start in range(PERIOD, num_numbers, PERIOD):
+        numbers[start : start + PERIOD] = first[: num_numbers - start]
+    return numbers
+
+
+def numbers_at(position: int, count: int) -> np.ndarray:
+    """Return ``count`` generated numbers from ``position`` on, to be read only: up to a period of them share memory."""
+    start = position % PERIOD
+    numbers = _two_periods()[start : start + count]
+    if len(numbers) < count:
+        numbers = np.resize(np.roll(_two_periods()[:PERIOD], -start), count)
+    return numbers
+
+
+@functools.cache
+def _two_periods() -> np.ndarray:
+    return generated_weights(4 * 2 * PERIOD)
+
+
+def _fill(numbers: np.ndarray) -> None:
     scale = np.float32(0.05) / np.float32(1 << 23)
     # In pieces that stay in the cache, and in place: eight times faster for the weights of a BERT-base.
     hashed = np.arange(_NUMBERS_AT_ONCE, dtype=np.uint32) * _FACTOR
@@ -61,4 +89,3 @@ def generated_weights(num_bytes: int) -> np.ndarray:
         centred -= np.int32(1 << 23)
         piece[:] = centred
         piece *= scale
-    return numbers

@@ -16,7 +16,7 @@ from device_lab.measurement import ModelFile
 from device_lab.runner.bundle import build_bundle
 from device_lab.runner.contract import RunnerOutput, check_output
 from device_lab.runner.profile import OperatorProfile
-from device_lab.runner.weights import generated_weights, generated_weights_name
+from device_lab.runner.weights import PERIOD, generated_weights, generated_weights_name
 from nas.export import export_onnx, random_network
 from search_spaces.architecture import Architecture, Block
 from tests.runner_bundles import Installed, emulate_arm64, require_bundle, runner_arguments, tiny_program
@@ -275,9 +275,11 @@ def _with_generated_weights(model: ModelFile, folder: Path) -> tuple[Path, Path]
     """Write the model twice: with the generated numbers inside, and asking for them."""
     proto = onnx.load(model.path)
     tensors = [tensor for tensor in proto.graph.initializer if tensor.data_type == TensorProto.FLOAT and tensor.dims]
-    num_bytes = sum(len(tensor.raw_data) for tensor in tensors)
+    # From the end of the first period into the second.
+    first_byte = 4 * (PERIOD - 1000)
+    num_bytes = first_byte + sum(len(tensor.raw_data) for tensor in tensors)
     numbers = generated_weights(num_bytes).tobytes()
-    offset = 0
+    offset = first_byte
     for tensor in tensors:
         length = len(tensor.raw_data)
         tensor.raw_data = numbers[offset : offset + length]
@@ -285,7 +287,7 @@ def _with_generated_weights(model: ModelFile, folder: Path) -> tuple[Path, Path]
     embedded = folder / "embedded.onnx"
     onnx.save(proto, embedded)
 
-    offset = 0
+    offset = first_byte
     for tensor in tensors:
         length = len(tensor.raw_data)
         external_data_helper.set_external_data(

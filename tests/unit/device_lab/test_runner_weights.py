@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from device_lab.runner.weights import generated_weights, generated_weights_name
+from device_lab.runner.weights import PERIOD, generated_weights, generated_weights_name, numbers_at
 
 
 def test_generated_weights_are_spread_evenly_about_zero() -> None:
@@ -32,3 +33,15 @@ def test_a_longer_file_begins_like_a_shorter_one() -> None:
 
 def test_the_name_of_the_file_says_its_length() -> None:
     assert generated_weights_name(373_248) == "generated-373248.weights"
+
+
+@pytest.mark.parametrize("position", [0, 7, PERIOD - 5, PERIOD, 3 * PERIOD + 11])
+@pytest.mark.parametrize("count", [1, 10, PERIOD, PERIOD + 9])
+def test_any_part_is_what_a_file_of_them_all_has_there(position: int, count: int) -> None:
+    whole = generated_weights(4 * (position + count))
+
+    assert np.array_equal(numbers_at(position, count), whole[position:])
+
+
+def test_layers_of_a_usual_size_share_the_memory_of_one_period() -> None:
+    assert np.shares_memory(numbers_at(5, 2_000_000), numbers_at(4 * PERIOD + 5, 1))
