@@ -5,7 +5,7 @@ Shape legend: t tokens, n inputs and r outputs of a layer, g groups, h channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn.functional import layer_norm
 
 from nas.moments import RIDGE, ridge_map
 from nas.packed import grouped_linear
+from nas.products import slices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,9 +24,11 @@ class Linear:
     weight: Tensor
     bias: Tensor
 
-    def __call__(self, states: Tensor) -> Tensor:
-        """Map ``states`` (t, n) to (t, r)."""
-        return grouped_linear(states, self.weight, self.bias)
+    def __call__(
+        self, states: Tensor, *, activation: Callable[[Tensor], Tensor] | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """Map ``states`` (t, n) to (t, r). See `nas.packed.grouped_linear`."""
+        return grouped_linear(states, self.weight, self.bias, activation=activation, out=out)
 
     def state(self, name: str) -> dict[str, Tensor]:
         """Return it as the state of a 1x1 convolution called ``name``."""
@@ -91,10 +94,11 @@ def fit_layer_norm(states: Tensor, targets: Tensor, *, prior_scale: Tensor, eps:
 
     ``prior_scale`` (h,) is the scale that the fit is drawn to.
     """
-    normalized = layer_norm(states, (states.shape[1],), None, None, eps)
-    mean, target_mean = normalized.mean(dim=0), targets.mean(dim=0)
-    ridge = RIDGE * len(states)
-    product = ((normalized - mean) * (targets - target_mean)).sum(dim=0)
-    square = (normalized - mean).square().sum(dim=0)
-    scale = (product + ridge * prior_scale) / (square + ridge)
-    return scale, target_mean - scale * mean
+    sums = torch.zeros(4, states.shape[1], dtype=torch.float64, device=states.device)
+    for part in slices(len(states)):
+        normalized, wanted = layer_norm(states[part], (states.shape[1],), None, None, eps), targets[part]
+        products = (normalized, wanted, normalized * wanted, normalized.square())
+        sums += torch.stack([each.sum(dim=0) for each in products])
+    mean, target_mean, product, square = sums / len(states)
+    scale = (product - mean * target_mean + RIDGE * prior_scale) / (square - mean.square() + RIDGE)
+    return scale.float(), (target_mean - scale * mean).float()

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from nas.errors import ProjectionWarning
+from nas.products import affine, slices
 
 # Share of the inputs' mean variance that is added to each. Between 1e-3 and 1e-2 nothing changes.
 RIDGE = 3e-3
-# Rows multiplied at once in float32 before the sum goes on in float64.
-ROWS_PER_PRODUCT = 4096
+COLUMNS_PER_BLOCK = 192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,13 +59,29 @@ def moments_of(states: Tensor) -> Moments:
     return Moments(len(states), mean, centred.T @ centred)
 
 
-def cross_scatter(left: Tensor, right: Tensor) -> Tensor:
-    """Sum the products of the columns of ``left`` (t, n) and ``right`` (t, m), both centred, as (n, m) in float64."""
-    total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64, device=left.device)
-    for start in range(0, len(left), ROWS_PER_PRODUCT):
-        rows = slice(start, start + ROWS_PER_PRODUCT)
-        total += (left[rows].T @ right[rows]).double()
-    return total
+def fit_moments(inputs: Tensor, input_mean: Tensor, targets: Tensor, target_mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a linear map from ``inputs`` (t, n) to ``targets`` (t, r) is fitted to, in float64.
+
+    Returns:
+        Second moment of the inputs (n, n), and of targets and inputs (r, n), around the means given.
+    """
+    num_inputs = inputs.shape[1]
+    scatter = torch.zeros(num_inputs, num_inputs, dtype=torch.float64, device=inputs.device)
+    cross = torch.zeros(targets.shape[1], num_inputs, dtype=torch.float64, device=inputs.device)
+    starts = range(0, num_inputs, COLUMNS_PER_BLOCK)
+    for part in slices(len(inputs)):
+        columns, wanted = ((each - mean).T.contiguous() for each, mean in (
+            (inputs[part], input_mean), (targets[part], target_mean)
+        ))  # fmt: skip
+        cross += affine(wanted, columns)
+        # Of a symmetric matrix the blocks on and right of the diagonal are all.
+        for start in starts:
+            block = slice(start, start + COLUMNS_PER_BLOCK)
+            scatter[block, start:] += affine(columns[block], columns[start:])
+    for start in starts:
+        end = start + COLUMNS_PER_BLOCK
+        scatter[end:, start:end] = scatter[start:end, end:].T
+    return scatter, cross
 
 
 def ridge_map(scatter: Tensor, cross: Tensor, *, prior: Tensor, what: str, ridge: float = RIDGE) -> Tensor:

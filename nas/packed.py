@@ -10,13 +10,14 @@ state, a channels of all heads, g groups, r and c rows and columns of one group.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from nas.products import affine, slices
 from nas.tokens import EncodedSplit
 from search_spaces.bert import Bert
 
@@ -94,13 +95,23 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, buckets
     return contexts
 
 
-def grouped_linear(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Map ``states`` (t, g * c) to (t, g * r) by ``weight`` (g, r, c) and ``bias`` (g * r,)."""
+def grouped_linear(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    activation: Callable[[Tensor], Tensor] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Map ``states`` (t, g * c) to (t, g * r) by ``weight`` (g, r, c) and ``bias`` (g * r,), then ``activation``.
+
+    The result is written to ``out``, if that is given, and returned.
+    """
     groups, rows, columns = weight.shape
-    if groups == 1:
-        return torch.addmm(bias, states, weight[0].T)
-    mapped = states.new_empty(len(states), groups * rows)
-    for group in range(groups):
-        inside, outside = slice(group * columns, (group + 1) * columns), slice(group * rows, (group + 1) * rows)
-        torch.addmm(bias[outside], states[:, inside], weight[group].T, out=mapped[:, outside])
+    mapped = states.new_empty(len(states), groups * rows) if out is None else out
+    for part in slices(len(states)):
+        for group in range(groups):
+            inside, outside = slice(group * columns, (group + 1) * columns), slice(group * rows, (group + 1) * rows)
+            own = affine(states[part, inside], weight[group], bias[outside])
+            mapped[part, outside] = own if activation is None else activation(own)
     return mapped

@@ -22,9 +22,10 @@ from torch.nn.functional import gelu, layer_norm
 
 from nas.channels import ChannelPlanner, LayerChannels, kept_layers, require_fits
 from nas.fitting import Linear, fit_blocks, fit_groups, fit_layer_norm
-from nas.moments import cross_scatter
+from nas.moments import fit_moments
 from nas.packed import attend
 from nas.pieces import GROUPS_FIELD, channels_of, embedding_state, head_state, layer_norm_state
+from nas.products import slices
 from nas.teacher import Teacher
 from nas.teacher_pass import TeacherTrace, TeacherWeights
 from search_spaces.architecture import Architecture, Block
@@ -53,6 +54,16 @@ class SequentialProjector:
         self._planner = planner
         self._trace = trace
         self._prefixes: OrderedDict[tuple[object, ...], _Prefix] = OrderedDict()
+        # The widest states are written over each other: to fetch new memory takes as long as to compute them.
+        self._widened = torch.empty(0, device=trace.logits.device)
+        packed = trace.packed
+        num_examples, num_tokens = packed.example_ends[0], trace.num_calibration_tokens
+        others = packed.first_tokens[num_examples:]
+        # Of the last layer's results the calibration tokens are fitted to, and of other sentences the first is read.
+        self._last_rows = torch.cat([torch.arange(num_tokens, device=others.device), others])
+        self._pooled_rows = torch.cat(
+            [packed.first_tokens[:num_examples], num_tokens + torch.arange(len(others), device=others.device)]
+        )
 
     def project(self, arch: Architecture) -> dict[str, Tensor]:
         """Return the state of the network of ``arch``.
@@ -84,9 +95,7 @@ class SequentialProjector:
         state = {**embedding_state(weights, channels), **states[0], **head_state(weights, channels)}
         for layer, of_layer in enumerate(states[1:]):
             state |= {f"layers.{layer}.{name}": tensor for name, tensor in of_layer.items()}
-        pooled = torch.tanh(
-            prefix.hidden[self._trace.packed.first_tokens] @ state["pooler.weight"].T + state["pooler.bias"]
-        )
+        pooled = torch.tanh(prefix.hidden[self._pooled_rows] @ state["pooler.weight"].T + state["pooler.bias"])
         classifier = self._fit_classifier(pooled, state["classifier.weight"])
         state |= {"classifier.weight": classifier.weight[0], "classifier.bias": classifier.bias}
         logits = classifier(pooled)
@@ -103,8 +112,8 @@ class SequentialProjector:
 
     def _embed(self, channels: Tensor) -> _Prefix:
         states = self._trace.packed.embeddings
-        targets = self._weights.normalize(states[self._calibration], "embeddings.layer_norm")[:, channels]
-        hidden, norm = self._normalize(states[:, channels], targets, "embeddings.layer_norm", channels)
+        targets = _columns(self._weights.normalize(states[self._calibration], "embeddings.layer_norm"), channels)
+        hidden, norm = self._normalize(_columns(states, channels).clone(), targets, "embeddings.layer_norm", channels)
         return _Prefix(hidden=hidden, state=layer_norm_state("embeddings.layer_norm", *norm))
 
     def _layer(self, hidden: Tensor, source: int, block: Block, hidden_size: int) -> _Prefix:
@@ -118,26 +127,30 @@ class SequentialProjector:
             num_heads=block.num_attention_heads,
             buckets=self._trace.packed.buckets,
         )
+        if source == weights.arch.num_hidden_layers - 1 and len(self._last_rows) < len(hidden):
+            contexts, hidden = contexts[self._last_rows], hidden[self._last_rows]
         attention_sum = self._trace.attention_sums[source]
         layers["post_attention"] = self._fit_writer(
-            source, "post_attention", block, channels, contexts, attention_sum[:, kept] - hidden[self._calibration]
+            source, "post_attention", block, channels, contexts, attention_sum, beside=hidden
         )
         teacher_ffn = weights.normalize(attention_sum, f"layers.{source}.post_attention_layer_norm")
         ffn_input, first_norm = self._normalize(
-            hidden + layers["post_attention"](contexts),
-            teacher_ffn[:, kept],
+            layers["post_attention"](contexts).add_(hidden),
+            _columns(teacher_ffn, kept),
             f"layers.{source}.post_attention_layer_norm",
             kept,
         )
         layers |= self._fit_readers(source, ("intermediate",), block, channels, ffn_input, teacher_ffn)
-        widened = gelu(layers["intermediate"](ffn_input))
+        widened = self._wide(len(ffn_input), block.intermediate_size)
+        layers["intermediate"](ffn_input, activation=gelu, out=widened)
         ffn_sum = self._trace.ffn_sums[source]
-        layers["output"] = self._fit_writer(
-            source, "output", block, channels, widened, ffn_sum[:, kept] - ffn_input[self._calibration]
-        )
+        layers["output"] = self._fit_writer(source, "output", block, channels, widened, ffn_sum, beside=ffn_input)
         teacher_result = weights.normalize(ffn_sum, f"layers.{source}.output_layer_norm")
         result, second_norm = self._normalize(
-            ffn_input + layers["output"](widened), teacher_result[:, kept], f"layers.{source}.output_layer_norm", kept
+            layers["output"](widened).add_(ffn_input),
+            _columns(teacher_result, kept),
+            f"layers.{source}.output_layer_norm",
+            kept,
         )
         state = {name: tensor for position, layer in layers.items() for name, tensor in layer.state(position).items()}
         state |= layer_norm_state("post_attention_layer_norm", *first_norm)
@@ -147,6 +160,12 @@ class SequentialProjector:
     @property
     def _calibration(self) -> slice:
         return slice(0, self._trace.num_calibration_tokens)
+
+    def _wide(self, num_rows: int, num_columns: int) -> Tensor:
+        """Return memory (num_rows, num_columns) that the next call returns again."""
+        if num_rows * num_columns > len(self._widened):
+            self._widened = self._widened.new_empty(num_rows * num_columns)
+        return self._widened[: num_rows * num_columns].view(num_rows, num_columns)
 
     def _teacher_hidden(self, source: int) -> Tensor:
         """Return what the teacher's layer ``source`` reads on the calibration tokens, (t, h)."""
@@ -166,9 +185,7 @@ class SequentialProjector:
         """Fit layers that read the residual stream. Their targets are linear in what the teacher reads there."""
         calibration = inputs[self._calibration]
         mean, teacher_mean = calibration.mean(dim=0), teacher_inputs.mean(dim=0)
-        centred = calibration - mean
-        scatter = cross_scatter(centred, centred)
-        cross = cross_scatter(teacher_inputs - teacher_mean, centred)  # (teacher's h, h)
+        scatter, cross = fit_moments(calibration, mean, teacher_inputs, teacher_mean)  # (h, h), (teacher's h, h)
         fits = {}
         for position in positions:
             rows, columns = channels_of(position, channels)
@@ -186,18 +203,31 @@ class SequentialProjector:
         return fits
 
     def _fit_writer(
-        self, source: int, position: str, block: Block, channels: LayerChannels, inputs: Tensor, targets: Tensor
+        self,
+        source: int,
+        position: str,
+        block: Block,
+        channels: LayerChannels,
+        inputs: Tensor,
+        teacher_sums: Tensor,
+        *,
+        beside: Tensor,
     ) -> Linear:
-        """Fit a layer that writes to the residual stream, to targets (t, h)."""
+        """Fit a layer that writes to the residual stream: what it adds to ``beside`` is to give the teacher's sums."""
         groups = getattr(block, GROUPS_FIELD[position])
         rows, columns = channels_of(position, channels)
         calibration = inputs[self._calibration]
+        targets = _columns(teacher_sums, rows) - beside[self._calibration]
         mean, target_mean = calibration.mean(dim=0), targets.mean(dim=0)
         # Only the groups' own blocks are formed: of a wide layer the rest would be most of the work.
         blocks = [
-            (cross_scatter(own, own), cross_scatter(wanted, own))
-            for own, wanted in zip(
-                (calibration - mean).chunk(groups, dim=1), (targets - target_mean).chunk(groups, dim=1), strict=True
+            fit_moments(own, own_mean, wanted, wanted_mean)
+            for own, own_mean, wanted, wanted_mean in zip(
+                calibration.chunk(groups, dim=1),
+                mean.chunk(groups),
+                targets.chunk(groups, dim=1),
+                target_mean.chunk(groups),
+                strict=True,
             )
         ]
         prior = self._weights.weight(source, position)[rows][:, columns]
@@ -210,8 +240,7 @@ class SequentialProjector:
         num_examples = self._trace.packed.example_ends[0]
         inputs, targets = pooled[:num_examples], self._trace.logits[:num_examples]
         mean, target_mean = inputs.mean(dim=0), targets.mean(dim=0)
-        centred = inputs - mean
-        moments = (cross_scatter(centred, centred), cross_scatter(targets - target_mean, centred))
+        moments = fit_moments(inputs, mean, targets, target_mean)
         return fit_blocks(
             [moments],
             prior=prior,
@@ -224,8 +253,15 @@ class SequentialProjector:
     def _normalize(
         self, states: Tensor, targets: Tensor, name: str, channels: Tensor
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Normalise ``states`` (t, h) with a scale and shift fitted to ``targets``, and return these too."""
+        """Normalise ``states`` (t, h) in place with a scale and shift fitted to ``targets``, and return these too."""
         eps = self._weights.arch.layer_norm_eps
         prior, _ = self._weights.layer_norm(name, channels)
         scale, shift = fit_layer_norm(states[self._calibration], targets, prior_scale=prior, eps=eps)
-        return layer_norm(states, (len(channels),), scale, shift, eps), (scale, shift)
+        for part in slices(len(states)):
+            states[part] = layer_norm(states[part], (len(channels),), scale, shift, eps)
+        return states, (scale, shift)
+
+
+def _columns(states: Tensor, channels: Tensor) -> Tensor:
+    """Return the ``channels`` of ``states`` (t, h), as they are if those are all."""
+    return states if len(channels) == states.shape[1] else states[:, channels]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import ProjectionWarning
-from nas.moments import cross_scatter, moments_of, ridge_map
+from nas.moments import COLUMNS_PER_BLOCK, fit_moments, moments_of, ridge_map
+from nas.products import ROWS_AT_ONCE
 
 
 def _states(*shape: int, seed: int = 0, std: float = 1.0) -> torch.Tensor:
@@ -35,10 +36,17 @@ def test_covariance_agrees_with_torchs() -> None:
     torch.testing.assert_close(moments_of(states).covariance, torch.cov(states.double().T, correction=0))
 
 
-def test_cross_products_in_slices_are_those_of_the_whole() -> None:
-    left, right = _states(10_000, 3), _states(10_000, 2, seed=1)
+@pytest.mark.parametrize("num_inputs", [1, 7, COLUMNS_PER_BLOCK, 2 * COLUMNS_PER_BLOCK + 5])
+def test_moments_in_slices_and_blocks_are_those_of_the_whole(num_inputs: int) -> None:
+    inputs, targets = _states(2 * ROWS_AT_ONCE + 3, num_inputs), _states(2 * ROWS_AT_ONCE + 3, 3, seed=1)
+    means = inputs.mean(dim=0), targets.mean(dim=0)
 
-    torch.testing.assert_close(cross_scatter(left, right), left.double().T @ right.double(), rtol=1e-5, atol=0)
+    scatter, cross = fit_moments(inputs, means[0], targets, means[1])
+
+    exact, wanted = (inputs - means[0]).double(), (targets - means[1]).double()
+    assert torch.equal(scatter, scatter.T)
+    torch.testing.assert_close(scatter, exact.T @ exact, rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(cross, wanted.T @ exact, rtol=1e-5, atol=1e-2)
 
 
 def test_a_linear_map_is_found_from_its_data() -> None:

@@ -71,3 +71,4 @@ def test_groups_map_their_own_channels(groups: int) -> None:
     wanted = torch.nn.functional.conv1d(states[:, :, None], weight.flatten(0, 1)[:, :, None], bias, groups=groups)
 
     torch.testing.assert_close(grouped_linear(states, weight, bias), wanted[:, :, 0])
+    torch.testing.assert_close(grouped_linear(states, weight, bias, activation=torch.tanh), wanted[:, :, 0].tanh())
