@@ -42,6 +42,10 @@ class ProjectionWarning(UserWarning):
     """The data does not determine a projection; what stands in its place is said."""
 
 
+class CompilationWarning(UserWarning):
+    """Nothing is compiled; why is said."""
+
+
 class StoreWarning(UserWarning):
     """Something about the store is not as it should be; what to do is said."""
 

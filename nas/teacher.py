@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.artifacts import CHECKPOINT_SUFFIX, TEACHERS, ArtifactFolder, Opened, pack, seal, unseal
+from nas.compilation import compile_layers
 from nas.errors import ArtifactError, SettingsError
 from nas.losses import predictions_from_logits, supervised_loss
 from nas.metrics import compute_metric
@@ -68,6 +69,7 @@ def prepare_teacher(
     seed: int,
     device: str,
     processes: Processes = ALONE,
+    compiled: bool = False,
     on_step: OnStep | None = None,
 ) -> Teacher:
     """Return the teacher of a plan: from ``artifacts`` if it is there, else trained now and kept there.
@@ -79,6 +81,7 @@ def prepare_teacher(
         seed: Seed of first weights, order of examples and dropout.
         device: ``cpu`` or ``cuda``.
         processes: Those that train it together; all call this function alike, the first one reads and writes.
+        compiled: Whether to train its layers compiled: no part of ``teacher_id``, as the device is none.
         on_step: Hears of every training step; of none if the teacher is found.
 
     Raises:
@@ -114,6 +117,7 @@ def prepare_teacher(
             seed=seed,
             device=device,
             processes=processes,
+            compiled=compiled,
             on_step=on_step,
         )
         if processes.is_first:
@@ -133,10 +137,13 @@ def _train(
     seed: int,
     device: str,
     processes: Processes,
+    compiled: bool,
     on_step: OnStep | None,
 ) -> Teacher:
     task = data.task
     network = _first_network(data, plan, seed=seed)
+    if compiled and plan.recipe.num_steps > 0:
+        compile_layers(network, device=device)
     train(
         network,
         data.train,

@@ -57,10 +57,11 @@ def find_precision(name: str) -> Precision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where a search keeps things, and what it trains on. ``device`` is ``cpu`` or ``cuda``."""
+    """Where a search keeps things, and what it trains on: ``cpu`` or ``cuda``, a teacher ``compiled`` or not."""
 
     artifacts: ArtifactFolder
     train_device: str
+    compiled: bool = False
 
 
 def _check_train_device(device: str) -> None:
@@ -105,6 +106,7 @@ def prepare_teachers(
                 seed=request.seed,
                 device=workplace.train_device,
                 processes=processes,
+                compiled=workplace.compiled,
                 on_step=on_step,
             )
         return data, teacher

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from nas.errors import ProjectionWarning, StoreWarning
+from nas.errors import CompilationWarning, ProjectionWarning, StoreWarning
 
 # No markup: a name or a command may hold brackets.
 stdout = Console(highlight=False, soft_wrap=True, markup=False)
@@ -34,7 +34,7 @@ def our_warnings_as_lines() -> Iterator[None]:
         show_as_python_does = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, ProjectionWarning | StoreWarning):
+            if issubclass(category, CompilationWarning | ProjectionWarning | StoreWarning):
                 stderr.print(f"warning: {message}", markup=False, soft_wrap=True)
             else:
                 show_as_python_does(message, category, *place, **more)

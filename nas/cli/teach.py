@@ -36,6 +36,7 @@ def teach(
     seed: Annotated[int | None, typer.Option(help="seed of the training [default: 0]")] = None,
     sequence_length: TokensPerExample = None,
     train_device: TrainDevice = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile", help="train through torch.compile")] = False,
     runs_folder: RunsFolder = DEFAULT_RUNS_FOLDER,
     artifacts: Artifacts = None,
     as_json: AsJson = False,
@@ -69,7 +70,9 @@ def teach(
 
         with joined_processes(train_device) as processes, show_progress() as progress:
             workplace = Workplace(
-                artifacts=open_artifacts(runs_folder=runs_folder, shared=artifacts), train_device=train_device
+                artifacts=open_artifacts(runs_folder=runs_folder, shared=artifacts),
+                train_device=train_device,
+                compiled=compiled,
             )
             bar = progress.add_task("teacher", total=None)
             prepared = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -58,6 +60,38 @@ def test_a_search_finds_what_was_taught_and_trains_no_teacher(nas: CommandLine) 
     assert teachers(nas.runs_folder) == kept
     assert nas.runs_folder.joinpath("first/store.db").exists()
     assert len(load_runs(["first"], runs_folder=nas.runs_folder, storage=None)) == 1
+
+
+@pytest.mark.slow
+def test_a_teacher_is_compiled_if_there_is_a_compiler_and_trained_all_the_same_if_not(
+    nas: CommandLine, tmp_path: Path
+) -> None:
+    def taught(folder: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["nas", "teach", *SHORT, "--compile", "--runs-folder", folder],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "none"),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    without, compiled = taught("without", CXX="/no/such/compiler"), taught("compiled")
+
+    (line, _) = without.stderr.splitlines()
+    assert line.startswith("warning: --compile does nothing: torch.compile finds no compiler (")
+    assert "warning" not in compiled.stderr
+    as_ever = nas.in_folder("teach", *SHORT)
+    assert without.stdout == compiled.stdout == as_ever.stdout
+    ((name, _),) = teachers(nas.runs_folder).items()
+    wanted, found = (load_file(tmp_path / folder / "artifacts/teachers" / name) for folder in ("runs", "compiled"))
+    for tensor_name, tensor in wanted.items():
+        assert torch.allclose(found[tensor_name], tensor, atol=1e-4), tensor_name
 
 
 @pytest.mark.slow
