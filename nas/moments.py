@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nas.errors import ProjectionWarning
-from nas.products import affine, slices
+from nas.products import ROWS_AT_ONCE, affine, slices
 
 # Share of the inputs' mean variance that is added to each. Between 1e-3 and 1e-2 nothing changes.
 RIDGE = 3e-3
@@ -69,10 +69,10 @@ def fit_moments(inputs: Tensor, input_mean: Tensor, targets: Tensor, target_mean
     scatter = torch.zeros(num_inputs, num_inputs, dtype=torch.float64, device=inputs.device)
     cross = torch.zeros(targets.shape[1], num_inputs, dtype=torch.float64, device=inputs.device)
     starts = range(0, num_inputs, COLUMNS_PER_BLOCK)
+    inputs_room, targets_room = (each.new_empty(2, each[:ROWS_AT_ONCE].numel()) for each in (inputs, targets))
     for part in slices(len(inputs)):
-        columns, wanted = ((each - mean).T.contiguous() for each, mean in (
-            (inputs[part], input_mean), (targets[part], target_mean)
-        ))  # fmt: skip
+        columns = _centred_columns(inputs[part], input_mean, room=inputs_room)
+        wanted = _centred_columns(targets[part], target_mean, room=targets_room)
         cross += affine(wanted, columns)
         # Of a symmetric matrix the blocks on and right of the diagonal are all.
         for start in starts:
@@ -82,6 +82,13 @@ def fit_moments(inputs: Tensor, input_mean: Tensor, targets: Tensor, target_mean
         end = start + COLUMNS_PER_BLOCK
         scatter[end:, start:end] = scatter[start:end, end:].T
     return scatter, cross
+
+
+def _centred_columns(states: Tensor, mean: Tensor, *, room: Tensor) -> Tensor:
+    """Return the columns of ``states`` (t, n) without their mean (n,) as rows (n, t), in memory that is used again."""
+    centred, columns = room[:, : states.numel()]
+    torch.sub(states, mean, out=centred.view(states.shape))
+    return columns.view(states.shape[::-1]).copy_(centred.view(states.shape).T)
 
 
 def ridge_map(scatter: Tensor, cross: Tensor, *, prior: Tensor, what: str, ridge: float = RIDGE) -> Tensor:

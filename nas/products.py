@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 
 # So few that their sums lose nothing in float32.
 ROWS_AT_ONCE = 4096
-_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 @torch.no_grad()

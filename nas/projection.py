@@ -122,8 +122,9 @@ class SequentialProjector:
         weights, kept = self._weights, channels.hidden
         teacher_hidden = self._teacher_hidden(source)
         layers = self._fit_readers(source, ("query", "key", "value"), block, channels, hidden, teacher_hidden)
+        room = self._wide(len(layers) * len(hidden), len(channels.heads)).view(len(layers), len(hidden), -1)
         contexts = attend(
-            *(layer(hidden) for layer in layers.values()),
+            *(layer(hidden, out=out) for layer, out in zip(layers.values(), room, strict=True)),
             num_heads=block.num_attention_heads,
             buckets=self._trace.packed.buckets,
         )
