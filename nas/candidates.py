@@ -88,7 +88,7 @@ class Candidates:
 
     def cut(self, arch: Architecture) -> dict[str, Tensor]:
         """Return the teacher's own weights inside the candidate's shape, for comparison. Raises as `project` does."""
-        return CutProjector(self.teacher, self._planner).project(arch)
+        return CutProjector(self.teacher, self.planner).project(arch)
 
     def network(self, arch: Architecture) -> Bert:
         """Build the projected network of ``arch``, without dropout. Raises as `project` does."""
@@ -103,7 +103,7 @@ class Candidates:
     def correspondence(self, arch: Architecture) -> Correspondence:
         """Return where the states of a candidate are found in the teacher."""
         layers = kept_layers(self.teacher.arch.num_hidden_layers, arch.num_hidden_layers)
-        channels = self._planner.plan(layers[-1], arch.blocks[-1], arch.hidden_size)
+        channels = self.planner.plan(layers[-1], arch.blocks[-1], arch.hidden_size)
         return Correspondence(layers=layers, hidden=channels.hidden, heads=channels.heads)
 
     @cached_property
@@ -111,7 +111,8 @@ class Candidates:
         return calibration_sample(self.data.train, seed=self._seed)
 
     @cached_property
-    def _planner(self) -> ChannelPlanner:
+    def planner(self) -> ChannelPlanner:
+        """The choice of channels, common to all candidates."""
         statistics_id = (
             f"{self.teacher.teacher_id}-{self.data.content_sha256[:12]}-{CALIBRATION_TOKENS}-{self._seed}"
             f"-{PROJECTION_VERSION}"
@@ -129,7 +130,7 @@ class Candidates:
 
     @cached_property
     def _projector(self) -> SequentialProjector:
-        return SequentialProjector(self.teacher, self._planner, self._trace)
+        return SequentialProjector(self.teacher, self.planner, self._trace)
 
     @property
     def _is_dev_packed(self) -> bool:
