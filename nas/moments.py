@@ -88,7 +88,8 @@ def _centred_columns(states: Tensor, mean: Tensor, *, room: Tensor) -> Tensor:
     """Return the columns of ``states`` (t, n) without their mean (n,) as rows (n, t), in memory that is used again."""
     centred, columns = room[:, : states.numel()]
     torch.sub(states, mean, out=centred.view(states.shape))
-    return columns.view(states.shape[::-1]).copy_(centred.view(states.shape).T)
+    as_rows: Tensor = columns.view(states.shape[::-1])
+    return as_rows.copy_(centred.view(states.shape).T)
 
 
 def ridge_map(scatter: Tensor, cross: Tensor, *, prior: Tensor, what: str, ridge: float = RIDGE) -> Tensor:
