@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -226,4 +227,9 @@ def _interval(interval: Interval | None) -> dict[str, Any] | None:
 
 def _flat(value: DataclassInstance) -> dict[str, Any]:
     """Return the fields of a dataclass without copying what they hold, as `dataclasses.asdict` does at length."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: getattr(value, name) for name in _names(type(value))}
+
+
+@cache
+def _names(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from operator import attrgetter
 
 from device_lab.measurement import Interval
 from nas.records import Objective, Role
@@ -93,10 +94,10 @@ def layer_ranges(arch: Architecture) -> list[tuple[str, Block]]:
 
 def compact_groups(arch: Architecture) -> str:
     """Return the groups of all layers in one line, as ``1-6:4.4.4.1.4.4``; positions in `GROUP_POSITIONS` order."""
-    return " ".join(
-        f"{layers}:{'.'.join(str(getattr(block, name)) for name in GROUP_POSITIONS)}"
-        for layers, block in layer_ranges(arch)
-    )
+    return " ".join(f"{layers}:{'.'.join(map(str, _groups_of(block)))}" for layers, block in layer_ranges(arch))
+
+
+_groups_of = attrgetter(*GROUP_POSITIONS)
 
 
 def _three_digits(value: float) -> str:

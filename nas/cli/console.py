@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,18 @@ def print_json(document: Any) -> None:
 def print_sentence(sentence: str) -> None:
     """Print one sentence on standard output: wrapped for a reader, whole for a program that reads it."""
     stdout.print(sentence, markup=False, soft_wrap=not stdout.is_terminal)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let Python look for garbage only after the block: half a million values that all live cost seconds to look at."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

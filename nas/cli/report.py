@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.console import print_json, stderr, stdout
+from nas.cli.console import print_json, stderr, stdout, uncollected
 from nas.cli.options import DEFAULT_RUNS_FOLDER, AsJson, RunName, RunsFolder, Storage
 
 
@@ -26,6 +26,20 @@ def report(
 
     Example: nas report quickstart
     """
+    folder = output or runs_folder / run / "report"
+    with uncollected():
+        html, pages = _write(run, folder, runs_folder=runs_folder, storage=storage)
+    if as_json:
+        document = {"html": str(html or pages[0]), "folder": str(folder), "devices": [str(page) for page in pages[1:]]}
+        print_json(document)
+        return
+    for title, page in (("report", html), ("devices", pages[0] if pages else None)):
+        if page is not None:
+            stdout.print(f"{title}: {page}", markup=False)
+
+
+def _write(run: str, folder: Path, *, runs_folder: Path, storage: str | None) -> tuple[Path | None, list[Path]]:
+    """Write what there is to report; return the page of the run, if it is one, and those of the devices."""
     from nas.cli.stores import STORE_NAME, load_for_report, open_existing_store
     from nas.device_results import find_device_results
     from nas.records import Role
@@ -33,7 +47,6 @@ def report(
     from reports.text import ROLE_NAMES
     from reports.write import write_report
 
-    folder = output or runs_folder / run / "report"
     with open_existing_store(run, runs_folder=runs_folder, storage=storage) as store:
         is_search = run != STORE_NAME or run in store.run_names()
         loaded = load_for_report(store, run) if is_search else None
@@ -45,10 +58,4 @@ def report(
     with stderr.status("writing the report"):
         html = write_report(loaded, folder).html if loaded else None
         pages = write_device_pages(results, folder / "devices" if loaded else folder) if results or not loaded else []
-    if as_json:
-        document = {"html": str(html or pages[0]), "folder": str(folder), "devices": [str(page) for page in pages[1:]]}
-        print_json(document)
-        return
-    for title, page in (("report", html), ("devices", pages[0] if pages else None)):
-        if page is not None:
-            stdout.print(f"{title}: {page}", markup=False)
+    return html, pages

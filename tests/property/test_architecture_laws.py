@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
@@ -26,6 +26,14 @@ def test_json_round_trip_keeps_equality_and_id(arch: Architecture) -> None:
 
     assert copy == arch
     assert copy.arch_id == arch.arch_id
+
+
+@given(architectures())
+def test_json_is_canonical(arch: Architecture) -> None:
+    document = json.loads(arch.to_json())
+
+    assert arch.to_json() == json.dumps(document, sort_keys=True, separators=(",", ":"))
+    assert document["blocks"] == [asdict(block) for block in arch.blocks]
 
 
 @given(architectures(), architectures())
