@@ -48,6 +48,7 @@ from nas.store import Store, sqlite_url
 from search_spaces.architecture import Architecture
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
 from tests.loopback_proxy import LoopbackProxy
+from tests.many_processes import begin
 from tests.postgresql_server import PostgresqlServer
 
 SEED = 0
@@ -300,10 +301,10 @@ def main() -> None:
             filler = disk / "filler"
             events += [(FULL_DISK[0], lambda: _fill(filler)), (FULL_DISK[1], filler.unlink)]
             diary = Diary(folder / "diary")
-            begin = Store(own_url)
+            store = Store(own_url)
             evaluators = [FormulaEvaluator(), FormulaEvaluator(name="distilled", bonus=0.05)]
-            make_search(begin, folder, request=REQUEST, evaluators=evaluators).run(arguments.trials, max_minutes=0.0)
-            begin.close()
+            make_search(store, folder, request=REQUEST, evaluators=evaluators).run(arguments.trials, max_minutes=0.0)
+            store.close()
 
             def start(role: WorkRole) -> BaseProcess:
                 return begin(work, url, folder, disk, diary, role)

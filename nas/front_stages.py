@@ -107,7 +107,8 @@ class FrontStages:
         for lower, higher in pairwise(self._evaluators):
             tried: set[str] = set()
             while self._is_to_wait(missing := self._missing(self._promoted(lower), higher, but=tried)):
-                if not self._score_all(missing, higher, tried=tried):
+                is_served = self._sessions is not None and self._sessions.serve()
+                if not self._score_all(missing, higher, tried=tried) and not is_served:
                     self._observer.waiting()
                     time.sleep(POLL_S)
 

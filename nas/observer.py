@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from device_lab.measurement import Precision
@@ -40,8 +41,11 @@ class Observer(Protocol):
         """A trial has its score; its latency is measured by another process."""
         ...
 
-    def waiting(self, *, lacking: str | None = None) -> None:
-        """Others have to do the rest; told again and again meanwhile. ``lacking`` is a role that none of them has."""
+    def waiting(self, *, lacking: str | None = None, unserved: Sequence[str] = ()) -> None:
+        """Others have to do the rest; told again and again meanwhile.
+
+        ``lacking`` is a role that none of them has, ``unserved`` are devices that none of them has.
+        """
         ...
 
     def rejected(self, number: int, missed: str) -> None:

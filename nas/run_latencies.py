@@ -52,7 +52,7 @@ def find_measured(
     known = {arch_id: among[arch_id] for arch_id in found.keys() & among.keys()}
     missing = found.keys() - known.keys()
     if others and missing:
-        known |= _find_architectures(store, missing)
+        known |= find_architectures(store, missing)
     return {known[arch_id]: each for arch_id, each in found.items() if arch_id in known}
 
 
@@ -98,8 +98,12 @@ def usable(measurements: Sequence[Timed]) -> tuple[Timed, ...]:
     return tuple(sorted(having, key=lambda each: -each.findings.half_width))
 
 
-def _find_architectures(store: Store, arch_ids: Collection[str]) -> dict[str, Architecture]:
-    """Return those of some architectures that any run on a store has proposed, by ``arch_id``."""
+def find_architectures(store: Store, arch_ids: Collection[str]) -> dict[str, Architecture]:
+    """Return those of some architectures that any run on a store has proposed, by ``arch_id``.
+
+    Raises:
+        StoreError: If the store cannot be read.
+    """
 
     def read(connection: sa.Connection) -> dict[str, Architecture]:
         found: dict[str, Architecture] = {}

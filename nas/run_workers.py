@@ -14,9 +14,9 @@ from nas.store import Store
 class RunWorker:
     """One process that works on a run, or was lost while it did.
 
-    ``does`` are what it works on at this moment: what is done, a fidelity, ``score``, ``time`` or ``alone`` (timed by
-    itself), and the ``arch_id``; ``device_ids`` what it measures on, ``num_trials`` how many trials are its own.
-    ``silent_s`` is how long it has not been heard of.
+    ``does`` are what it works on at this moment: what is done, a fidelity, ``score``, ``time``, ``alone`` (timed by
+    itself) or ``serve`` (timed for another worker), and the ``arch_id``; ``device_ids`` what it measures on,
+    ``num_trials`` how many trials are its own. ``silent_s`` is how long it has not been heard of.
     """
 
     holder: str

@@ -19,6 +19,7 @@ from optuna.trial import TrialState as OptunaState
 from nas.accuracy import Evaluator, find_or_evaluate
 from nas.batch_timing import BatchTiming, Candidate, Failure
 from nas.device_guides import find_measured_of_run, make_guide
+from nas.elsewhere import Elsewhere
 from nas.errors import NasError, WorkerLostError
 from nas.front_stages import FrontStages
 from nas.objectives import cost_of, final_accuracy, latency_ratio, objective_values
@@ -75,7 +76,15 @@ class Search:
         self._observer = observer
         self._shared = SharedRun(store, study._study_id, role=role)
         self._sessions = (
-            None if timing is None else TimedSessions(timing, plan=timing_plan, observer=observer, shared=self._shared)
+            None
+            if timing is None
+            else TimedSessions(
+                timing,
+                plan=timing_plan,
+                observer=observer,
+                shared=self._shared,
+                elsewhere=Elsewhere(store, settings, shared=self._shared, here=timing.device_ids),
+            )
         )
         self._guide = make_guide(store, settings, space)
         self._timing = (
@@ -135,6 +144,8 @@ class Search:
             self._begin()
             if num_trials is not None:
                 keep_goal(self._study, num_trials)
+            if self._sessions is not None:
+                self._sessions.begin()
             try:
                 with self._shared.settling() if self._timing is not None else nullcontext():
                     self._try_candidates(deadline_s)
@@ -142,6 +153,8 @@ class Search:
                         self._timing.finish()
                     self._stages.settle()
                 self._stages.run()
+                if self._sessions is not None:
+                    self._sessions.serve_to_the_end()
             except KeyboardInterrupt:
                 self._proposals.give_up_own()
                 raise
@@ -151,6 +164,7 @@ class Search:
 
     def _try_candidates(self, deadline_s: float) -> None:
         while time.monotonic() < deadline_s:
+            self._serve()
             batch = self._next_batch()
             if batch:
                 self._work_on(batch)
@@ -159,6 +173,14 @@ class Search:
             elif not self._time_what_others_predict():
                 self._observer.waiting(lacking=self._lacking_role())
                 time.sleep(POLL_S)
+
+    def _serve(self) -> bool:
+        """Measure what other processes want of the devices that are here; tell whether there was anything."""
+        if self._sessions is None or self._timing is None or not self._sessions.has_requests:
+            return False
+        # What is measured in the background has the device to itself.
+        self._timing.finish()
+        return self._sessions.serve()
 
     def _lacking_role(self) -> WorkRole | None:
         """Return what somebody has to do for the run to go on, if nobody is there who does it."""

@@ -53,13 +53,13 @@ class SharedRun:
         self._store = store
         self._run_id = run_id
         self._lease_s = lease_s
-        self._holder = new_holder()
+        self.holder = new_holder()
         self._trials: dict[int, Claim] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
 
     def __enter__(self) -> Self:
-        self._claim(f"worker/{self._run_id}/{self.role}/{self._holder}")
+        self.hold("worker", f"{self.role}/{self.holder}")
         self._thread.start()
         return self
 
@@ -68,7 +68,7 @@ class SharedRun:
         self._thread.join()
         for number in self.own_trials:
             self.end_trial(number)
-        forget_all(self._store, self._holder)
+        forget_all(self._store, self.holder)
 
     @contextmanager
     def proposing(self) -> Iterator[None]:
@@ -118,32 +118,42 @@ class SharedRun:
 
     def has_company(self, *, of_roles: Collection[WorkRole] = tuple(WorkRole)) -> bool:
         """Tell whether other living processes work on the run, any of some roles."""
-        prefix = f"worker/{self._run_id}/"
-        return any(
-            WorkRole(subject.removeprefix(prefix).partition("/")[0]) in of_roles for subject in self._of_others(prefix)
-        )
+        return any(WorkRole(name.partition("/")[0]) in of_roles for name in self.others("worker"))
 
     @contextmanager
     def settling(self) -> Iterator[None]:
         """Let `is_settled` tell others that this process decides by measuring who goes on, while the block runs."""
-        held = self._claim(f"settling/{self._run_id}/{self._holder}")
+        self.hold("settling", self.holder)
         try:
             yield
         finally:
-            self.end(held, is_done=True)
+            self.let_go("settling", self.holder)
 
     def is_settled(self) -> bool:
         """Tell whether no other living process is about to measure what decides who goes on."""
-        return not self._of_others(f"settling/{self._run_id}/")
+        return not self.others("settling")
 
-    def _of_others(self, prefix: str) -> list[str]:
-        """Return the subjects that begin with ``prefix`` and that other living processes hold."""
+    def prefix(self, kind: str) -> str:
+        """Return what the subjects of a kind of claims begin with, on this run."""
+        return f"{kind}/{self._run_id}/"
+
+    def hold(self, kind: str, name: str) -> Claim | None:
+        """Claim something of a kind on this run; ``None`` while another process holds it."""
+        return self._claim(self.prefix(kind) + name)
+
+    def let_go(self, kind: str, name: str) -> None:
+        """Give back what `hold` gave, for good."""
+        forget(self._store, Claim(subject=self.prefix(kind) + name, holder=self.holder, num_deaths=0))
+
+    def others(self, kind: str) -> list[str]:
+        """Return the names of what other living processes hold of a kind on this run."""
+        prefix = self.prefix(kind)
         states = find_claims(self._store, prefix)
-        return [state.subject for state in states if state.is_live and state.holder != self._holder]
+        return [state.subject.removeprefix(prefix) for state in states if state.is_live and state.holder != self.holder]
 
     def begin(self, work: str) -> Claim | None:
         """Claim a piece of work, such as the scoring of one architecture; ``None`` while another process does it."""
-        return self._claim(f"work/{self._run_id}/{work}")
+        return self.hold("work", work)
 
     def end(self, held: Claim | None, *, is_done: bool) -> None:
         """Give a piece of work back: done for good, or tried in vain, which `tried` then tells."""
@@ -156,7 +166,7 @@ class SharedRun:
 
     def tried(self) -> set[str]:
         """Return the pieces of work that a process gave back undone."""
-        prefix = f"work/{self._run_id}/"
+        prefix = self.prefix("work")
         return {state.subject.removeprefix(prefix) for state in find_claims(self._store, prefix) if not state.holder}
 
     @contextmanager
@@ -172,12 +182,12 @@ class SharedRun:
             forget(self._store, held)
 
     def _claim(self, subject: str) -> Claim | None:
-        held = claim(self._store, subject, holder=self._holder, lease_s=self._lease_s)
+        held = claim(self._store, subject, holder=self.holder, lease_s=self._lease_s)
         if held is None:
             for state in find_claims(self._store, subject):
                 if state.subject == subject and state.holder is not None and is_known_dead(state.holder):
                     end_leases(self._store, state.holder)
-                    held = claim(self._store, subject, holder=self._holder, lease_s=self._lease_s)
+                    held = claim(self._store, subject, holder=self.holder, lease_s=self._lease_s)
         return held
 
     def _trial(self, number: int | str) -> str:
@@ -186,7 +196,7 @@ class SharedRun:
     def _renew(self) -> None:
         while not self._end.wait(self._lease_s / 6):
             try:
-                renew_all(self._store, self._holder, lease_s=self._lease_s)
+                renew_all(self._store, self.holder, lease_s=self._lease_s)
             except StoreError:
                 # What the process itself does next on the store fails as well, and says so.
                 continue
@@ -212,5 +222,10 @@ def refuse_deadly(held: Claim | None) -> None:
     Raises:
         WorkerLostError: If two processes died of it.
     """
-    if held is not None and held.num_deaths >= MAX_DEATHS:
+    if held is not None and is_deadly(held):
         raise WorkerLostError(num_deaths=held.num_deaths)
+
+
+def is_deadly(held: Claim | None) -> bool:
+    """Tell whether work kills whoever does it: so many processes died of it."""
+    return held is not None and held.num_deaths >= MAX_DEATHS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from device_lab.errors import DeviceLabError, DeviceLostError
@@ -23,13 +23,17 @@ class SideBySide:
     Args:
         timers: One for each device.
         on_stop: Called where one device ends a session for all, so that the others need not end their round.
+        is_part: Whether the run has other devices, too, so that failures have to say which is to blame.
 
     Raises:
         SettingsError: If the devices have different versions of the runtime: no number is made of those.
     """
 
-    def __init__(self, timers: Sequence[Timer], *, on_stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, timers: Sequence[Timer], *, on_stop: Callable[[], None] = lambda: None, is_part: bool = False
+    ) -> None:
         _require_one_bench(timers)
+        self._is_named = is_part or len(timers) > 1
         self._timers = tuple(timers)
         self._on_stop = on_stop
 
@@ -70,9 +74,9 @@ class SideBySide:
             everywhere = [timer.measure(archs, precision=precision, budget_s=budget_s, on_progress=on_progress)]
         else:
             everywhere = self._at_once(archs, precision, budget_s, on_progress)
-        names = [f"{device_id}: " if len(self._timers) > 1 else "" for device_id in self.device_ids]
+        names = [f"{device_id}: " if self._is_named else "" for device_id in self.device_ids]
         return {
-            arch.arch_id: _timed({name: each[arch.arch_id] for name, each in zip(names, everywhere, strict=True)})
+            arch.arch_id: outcome_on({name: each[arch.arch_id] for name, each in zip(names, everywhere, strict=True)})
             for arch in archs
         }
 
@@ -124,7 +128,8 @@ def _results(futures: Sequence[Future[Outcomes]]) -> list[Outcomes]:
     return [future.result() for future in futures]
 
 
-def _timed(outcomes: dict[str, Measurement | DeviceLabError]) -> TimingOutcome:
+def outcome_on(outcomes: Mapping[str, Measurement | DeviceLabError]) -> TimingOutcome:
+    """Return what came of one architecture on some devices, by what each is called at the head of a failure."""
     measurements, reasons, losses = [], [], []
     for name, outcome in outcomes.items():
         if isinstance(outcome, Measurement) and len(kept_blocks(outcome.blocks)) >= MIN_KEPT_BLOCKS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,7 +145,7 @@ class Listener:
     def handed_over(self, number: int) -> None:
         self.handed_over_trials.append(number)
 
-    def waiting(self, *, lacking: str | None = None) -> None:
+    def waiting(self, *, lacking: str | None = None, unserved: Sequence[str] = ()) -> None:
         self.num_waits += 1
 
     def rejected(self, number: int, missed: str) -> None:
@@ -175,8 +175,12 @@ def make_search(
     listener: Listener | None = None,
     timing_plan: TimingPlan = DEFAULT_PLAN,
     role: WorkRole = WorkRole.BOTH,
+    attached: Collection[str] | None = None,
 ) -> Search:
-    """Put a search together with the stand-ins where none is given."""
+    """Put a search together with the stand-ins where none is given.
+
+    ``attached`` are the devices, by their ids, that this process has, if not all of the run's.
+    """
     evaluators = evaluators or [FormulaEvaluator()]
     request = request or SearchRequest(space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED)
     request = replace(request, fidelities=tuple(evaluator.name for evaluator in evaluators))
@@ -192,6 +196,7 @@ def make_search(
         )
         for each in devices
     ]
+    here = [timer for timer in timers if attached is None or timer.device.info.device_id in attached]
     is_timed = Objective.LATENCY in request.objectives
     settings = SearchSettings(
         request=request,
@@ -211,7 +216,7 @@ def make_search(
         space=make_space(request.space, TEACHER),
         settings=settings,
         evaluators=evaluators if Objective.ACCURACY in request.objectives else [],
-        timing=SideBySide(timers) if is_timed and role is not WorkRole.TRAIN else None,
+        timing=SideBySide(here, is_part=here != timers) if is_timed and role is not WorkRole.TRAIN else None,
         observer=listener or Listener(),
         timing_plan=timing_plan,
         role=role,

@@ -247,7 +247,7 @@ def make_timing(
         )
         for device, baseline_ns in zip(devices.devices, cold_baselines_ns, strict=True)
     ]
-    return SideBySide(timers, on_stop=devices.stop)
+    return SideBySide(timers, on_stop=devices.stop, is_part=len(timers) < len(settings.all_devices))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from device_lab.conditions import gate
 from device_lab.device import ProfilingDevice
 from device_lab.devices import AttachedPhone, find_phone, list_phones
-from device_lab.errors import DeviceNotFoundError, DeviceUnfitError
+from device_lab.errors import DeviceNotFoundError, DeviceUnfitError, DeviceUnreachableError
 from device_lab.held_phone import HeldPhone, hold_phone
 from device_lab.host import HostDevice, host_info
 from device_lab.keys import load_keys
@@ -47,7 +47,8 @@ class DeviceChoice:
     several of these phones with commas; ``num_virtual`` virtual phones take its
     place. ``runner`` is a program of the user's own that takes the place of a
     bundle, or of this machine's runner. ``is_for_one_run``: one number is to be
-    made of what they measure, so all have to be of one backend.
+    made of what they measure, so all have to be of one backend. With ``are_all_needed``
+    false, phones that are not attached here are left out, as long as one is.
     """
 
     device: str
@@ -56,6 +57,7 @@ class DeviceChoice:
     num_virtual: int = 0
     runner: Path | None = None
     is_for_one_run: bool = False
+    are_all_needed: bool = True
 
 
 @contextmanager
@@ -87,7 +89,7 @@ def chosen_devices(choice: DeviceChoice, *, stop: StopSignal) -> Iterator[dict[s
             if not phones:
                 raise DeviceNotFoundError(serial=ALL, attached=())
         else:
-            phones = [find_phone(name, announce=announce) for name in device_names(choice.device)]
+            phones = _named_phones(choice)
             _require_different(phones, choice)
         if choice.is_for_one_run:
             _require_one_backend(phones)
@@ -109,6 +111,22 @@ def device_names(device: str) -> list[str]:
             "phones are never made one number"
         )
     return names
+
+
+def _named_phones(choice: DeviceChoice) -> list[AttachedPhone]:
+    """Find the phones that a choice names: all of them, or those that are here."""
+    phones, absent = [], []
+    for name in device_names(choice.device):
+        try:
+            phones.append(find_phone(name, announce=announce))
+        except (DeviceNotFoundError, DeviceUnreachableError) as error:
+            if choice.are_all_needed:
+                raise
+            announce(f"phone {name} is not attached here; it is left to other workers")
+            absent.append(error)
+    if not phones:
+        raise absent[0]
+    return phones
 
 
 def _require_different(phones: Sequence[AttachedPhone], choice: DeviceChoice) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -87,12 +87,19 @@ class TerminalObserver:
         """Say that another process times a trial. See `nas.observer.Observer.handed_over`."""
         self._say(f"trial {number:>3}: scored, waits to be timed")
 
-    def waiting(self, *, lacking: str | None = None) -> None:
+    def waiting(self, *, lacking: str | None = None, unserved: Sequence[str] = ()) -> None:
         """Show that others work on the rest. See `nas.observer.Observer.waiting`."""
         self._describe("waiting for other workers")
-        self._num_waits_in_vain = 0 if lacking is None else self._num_waits_in_vain + 1
-        if self._num_waits_in_vain == PATIENT_WAITS:
+        self._num_waits_in_vain = self._num_waits_in_vain + 1 if lacking or unserved else 0
+        if self._num_waits_in_vain != PATIENT_WAITS:
+            return
+        if lacking is not None:
             self._say(f"waiting for somebody to {lacking}, and there is nobody: nas worker --role {lacking}")
+        else:
+            self._say(
+                f"waiting for somebody to measure on {', '.join(unserved)}, and there is nobody: "
+                "nas worker --role measure where that is attached"
+            )
 
     def rejected(self, number: int, missed: str) -> None:
         """Note in the log which constraint a candidate misses. See `nas.observer.Observer.rejected`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_lab.device import Device, ProfilingDevice
-from device_lab.errors import DeviceNotFoundError
+from device_lab.errors import DeviceBusyError, DeviceNotFoundError
 from nas.cli.certificates import Shelf, Subject, cold_baseline_ns
 from nas.cli.lanes import StopSignal
 from nas.cli.places import DeviceChoice, announce, chosen_devices
@@ -27,7 +27,7 @@ class RunDevices:
 
 @contextmanager
 def open_devices(
-    request: SearchRequest, *, runner: Path | None = None, only: str | None = None
+    request: SearchRequest, *, runner: Path | None = None, only: str | None = None, are_all_needed: bool = True
 ) -> Iterator[RunDevices]:
     """Open the devices of a run with its runtime or a program of the user's own, for as long as the block runs.
 
@@ -35,10 +35,11 @@ def open_devices(
         request: What the run was asked for.
         runner: The user's own program.
         only: The id of the one device to open, instead of all.
+        are_all_needed: Refuse to go on without some of them; else those are opened that are attached here, and free.
 
     Raises:
         SettingsError: If one is named twice, or they are of different backends.
-        DeviceNotFoundError: If there is no such device.
+        DeviceNotFoundError: If there is no such device, or none of those that need not all be here.
         UnknownRuntimeError: If there is no such runtime.
         DeviceLabError: If a phone cannot be used.
     """
@@ -48,6 +49,7 @@ def open_devices(
         num_threads=request.num_threads,
         runner=runner,
         is_for_one_run=True,
+        are_all_needed=are_all_needed,
     )
     stop = StopSignal()
     with ExitStack() as stack:
@@ -56,7 +58,17 @@ def open_devices(
             if only not in openers:
                 raise DeviceNotFoundError(serial=only, attached=openers)
             openers = {only: openers[only]}
-        devices = [stack.enter_context(opener(announce)) for opener in openers.values()]
+        devices, busy = [], []
+        for name, opener in openers.items():
+            try:
+                devices.append(stack.enter_context(opener(announce)))
+            except DeviceBusyError as error:
+                if are_all_needed:
+                    raise
+                announce(f"phone {name} is another process's; it is left to that")
+                busy.append(error)
+        if not devices:
+            raise busy[0]
         yield RunDevices(devices=tuple(sorted(devices, key=lambda each: each.info.device_id)), stop=stop.request)
 
 

@@ -69,10 +69,12 @@ class _Snapshot:
         from nas.run_status import read_status
         from nas.run_workers import find_workers
         from nas.runs import find_goal
+        from nas.wants import unserved_devices
 
         self.at = datetime.now(UTC)
         self.status: RunStatus = read_status(store, name, last_hours=LAST_HOURS)
         self.workers: list[RunWorker] = find_workers(store, name)
+        self.unserved: list[str] = unserved_devices(store, name)
         counts = self.status.num_trials
         self.num_done = self.status.num_done
         self.num_failed = self.status.num_failed
@@ -112,6 +114,13 @@ def _shown(snapshot: _Snapshot) -> RenderableType:
         name = snapshot.status.name
         next_step = f"nas report {name}" if snapshot.num_missing == 0 else f"nas worker --run {name}"
         parts.append(Text(f"nobody works on it; next: {next_step}"))
+    if snapshot.unserved:
+        parts.append(
+            Text(
+                f"they wait for {', '.join(snapshot.unserved)}, where nobody measures; next: nas worker --run "
+                f"{snapshot.status.name} --role measure where that is attached"
+            )
+        )
     if snapshot.status.devices:
         parts.append(_device_table(snapshot))
     return Group(*parts)
@@ -148,7 +157,7 @@ def _worker_table(workers: list[RunWorker]) -> Table:
 def _does(worker: RunWorker) -> str:
     if not worker.is_alive:
         return f"lost, not heard of for {_duration(timedelta(seconds=worker.silent_s))}"
-    timed = [arch_id for kind, arch_id in worker.does if kind == "time"]
+    timed = [arch_id for kind, arch_id in worker.does if kind in ("time", "serve")]
     if worker.device_ids:
         return f"measures {len(timed) or 'the front'} on {', '.join(worker.device_ids)}"
     if timed:
@@ -192,6 +201,7 @@ def _document(snapshot: _Snapshot) -> dict[str, Any]:
         "trials_per_hour": snapshot.per_hour,
         "left_s": None if snapshot.left is None else snapshot.left.total_seconds(),
         "workers": [asdict(worker) for worker in snapshot.workers],
+        "unserved_devices": snapshot.unserved,
         "devices": [
             asdict(device) | {"newest_begun_at": device.newest_begun_at.isoformat()}
             for device in snapshot.status.devices

@@ -71,6 +71,8 @@ def read_run(store: Store, name: str) -> SearchSettings:
 def open_run_devices(settings: SearchSettings, role: WorkRole, *, place: WorkerPlace) -> Iterator[RunDevices | None]:
     """Open the devices of a run, unless the worker does not measure, or the run has none.
 
+    One that only measures needs no more than one of several: the others are asked of those who have them.
+
     Raises:
         SettingsError: If there is nothing to measure for a worker that only measures, or the devices are others.
         DeviceLabError: If a device cannot be used.
@@ -82,9 +84,11 @@ def open_run_devices(settings: SearchSettings, role: WorkRole, *, place: WorkerP
         yield None
         return
     wanted = settings.all_devices
-    with open_devices(settings.request, runner=place.runner) as opened:
+    is_part_enough = role is WorkRole.MEASURE
+    with open_devices(settings.request, runner=place.runner, are_all_needed=not is_part_enough) as opened:
         here = tuple(device.info for device in opened.devices)
-        if [device.device_id for device in here] != [device.device_id for device in wanted]:
+        ids, wanted_ids = ({device.device_id for device in each} for each in (here, wanted))
+        if not ids <= wanted_ids or (ids != wanted_ids and not is_part_enough):
             raise SettingsError(
                 f"the run is timed on {_names(wanted)}, and this is {_names(here)}; measure where that device is, or "
                 "take --role train"
@@ -184,9 +188,9 @@ class WorkerObserver(TerminalObserver):
         super().handed_over(number)
         self.end_if_stopped()
 
-    def waiting(self, *, lacking: str | None = None) -> None:
+    def waiting(self, *, lacking: str | None = None, unserved: Sequence[str] = ()) -> None:
         """Show that others work on the rest."""
-        super().waiting(lacking=lacking)
+        super().waiting(lacking=lacking, unserved=unserved)
         self.end_if_stopped()
 
     def end_if_stopped(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,8 +293,8 @@ def test_without_latency_as_an_objective_nothing_is_predicted(store: Store, tmp_
 class ImpatientListener(Listener):
     """Stops the search where it would wait for other processes."""
 
-    def waiting(self, *, lacking: str | None = None) -> None:
-        super().waiting(lacking=lacking)
+    def waiting(self, *, lacking: str | None = None, unserved: Sequence[str] = ()) -> None:
+        super().waiting(lacking=lacking, unserved=unserved)
         self.lacking = lacking
         raise KeyboardInterrupt
 

@@ -319,8 +319,8 @@ def test_a_stopped_run_that_has_more_than_it_is_asked_for_ends(store: Store, tmp
 class Impatient(Listener):
     """Stops the process it listens to where that would wait for others."""
 
-    def waiting(self, *, lacking: str | None = None) -> None:
-        super().waiting(lacking=lacking)
+    def waiting(self, *, lacking: str | None = None, unserved: Sequence[str] = ()) -> None:
+        super().waiting(lacking=lacking, unserved=unserved)
         self.lacking = lacking
         raise KeyboardInterrupt
 
