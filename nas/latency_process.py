@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.optimize import least_squares
 from scipy.spatial.distance import cdist
 
 Floats = NDArray[np.float64]
@@ -74,6 +73,9 @@ def linearise(pairs: Pairs, observed: Floats, noise: Floats, *, deviation: float
     def slopes(prices: Floats) -> Floats:
         of_ratios = _shares(pairs.work, prices) - _shares(pairs.reference, prices)
         return np.concatenate([of_ratios * precision[:, None], np.eye(len(prices)) / deviation])
+
+    # Who only reads what was measured does without, and it is slow to import.
+    from scipy.optimize import least_squares
 
     found = least_squares(losses, np.zeros(pairs.work.shape[1]), jac=slopes, method="lm", xtol=1e-6, ftol=1e-6)
     return Linearised(prices=found.x, deviation=deviation)

@@ -14,7 +14,7 @@ from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.front import Floats
-from reports.importances import features, importances
+from reports.importances import Importance, features
 from reports.style import BLUE, INK, in_style, new_figure
 
 MAX_FEATURES = 10
@@ -38,15 +38,9 @@ class Coordinate:
 
 
 @in_style
-def importances_figure(analysis: Analysis) -> Figure | None:
-    """Draw the rank correlation of each feature with each objective, with its interval: a panel for each objective.
-
-    Returns:
-        The figure, or ``None`` if there are too few trials or all are alike.
-    """
-    found = importances(analysis)[:MAX_FEATURES]
-    if not found:
-        return None
+def importances_figure(analysis: Analysis, found: Sequence[Importance]) -> Figure:
+    """Draw the rank correlations of the strongest features, with their intervals: a panel for each objective."""
+    found = found[:MAX_FEATURES]
     objectives = [objective for objective, _ in found[0].correlations]
     height = 0.9 + 0.28 * len(found)
     figure, panels = new_figure(width=1.6 + 2.4 * len(objectives), height=height, columns=len(objectives))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -11,6 +12,7 @@ from reports import text
 from reports.analysis import Analysis
 from reports.design_figures import MAX_LINES, importances_figure, parallel_figure
 from reports.figures import axis_label, flops_figure, front_figure, hypervolume_figure, is_crowd, plane
+from reports.importances import importance_rows, importances
 from reports.layer_figures import MAX_PANELS, groups_figure, reference_figure
 from reports.published import published_figure
 from reports.regret import regret
@@ -32,12 +34,17 @@ FIGURE_NAMES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drawing:
-    """A figure with its file name, the text that replaces it for who cannot see it, and its caption."""
+    """A figure with its file name, the text that replaces it for who cannot see it, and its caption.
+
+    ``header`` and ``rows`` are its numbers, where a table beside it has them.
+    """
 
     name: str
     figure: Figure
     alternative: str
     caption: str
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
 
 
 def drawings(analysis: Analysis) -> dict[str, Drawing]:
@@ -142,12 +149,15 @@ def _flops(analysis: Analysis) -> Drawing | None:
 
 
 def _importances(analysis: Analysis) -> Drawing | None:
-    figure = importances_figure(analysis)
-    if figure is None:
+    found = importances(analysis)
+    if not found:
         return None
+    header, rows = importance_rows(found)
     return Drawing(
         name="importances",
-        figure=figure,
+        header=header,
+        rows=rows,
+        figure=importances_figure(analysis, found),
         alternative="Rank correlations of design features with each objective; the table beside has the numbers.",
         caption=(
             "Right: more of it goes with a higher value; left: with a lower one. Lines are 95 % intervals by bootstrap "

@@ -96,6 +96,16 @@ def importances(analysis: Analysis) -> tuple[Importance, ...]:
     return tuple(sorted((each for each in found if each.correlations), key=lambda each: -each.strength))
 
 
+def importance_rows(found: Sequence[Importance]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of features with their rank correlations, in their order."""
+    header = ["feature", *(objective.value for objective, _ in found[0].correlations)]
+    rows = [
+        [each.feature, *(f"{i.estimate:+.2f} ({i.low:+.2f} to {i.high:+.2f})" for _, i in each.correlations)]
+        for each in found
+    ]
+    return header, rows
+
+
 def _centred_ranks(values: Floats) -> Floats:
     # `scipy.stats.rankdata`, whose package takes longer to import than all else here takes together.
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)

@@ -20,7 +20,6 @@ from reports import text
 from reports.analysis import Analysis
 from reports.evidence import Evidence
 from reports.figures import fit_latency
-from reports.importances import importances
 from reports.pick import export_command
 from reports.profile_cards import ProfileCard, profile_cards
 from reports.published import relative_points
@@ -169,19 +168,6 @@ def _memory(item: Evidence) -> list[tuple[str, str]]:
         return []
     # What the two share, the runner and the engine, is the same in both, so the difference is the networks'.
     return [("peak memory, runner included", f"{own / 1e6:.0f} MB (SqueezeBERT's rule: {reference / 1e6:.0f} MB)")]
-
-
-def importance_rows(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the design features with their rank correlations, the strongest first."""
-    found = importances(analysis)
-    if not found:
-        return [], []
-    header = ["feature", *(objective.value for objective, _ in found[0].correlations)]
-    rows = [
-        [each.feature, *(f"{i.estimate:+.2f} ({i.low:+.2f} to {i.high:+.2f})" for _, i in each.correlations)]
-        for each in found
-    ]
-    return header, rows
 
 
 def relative_rows(analysis: Analysis) -> list[list[str]]:

@@ -90,7 +90,7 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
     parallel_header, parallel_rows = coordinate_rows(analysis) if "parallel" in drawn else ([], [])
     found = regret(analysis)
     regret_header, regret_rows = regret_table(found) if found is not None else ([], [])
-    importance_header, importance_rows = page.importance_rows(analysis)
+    importances = drawn.get("importances")
     svgs = {
         name: Markup(inline_svg(images[f"{name}.svg"], title=str(escape(drawing.alternative)), identifier=name))
         for name, drawing in drawn.items()
@@ -122,8 +122,8 @@ def _html(analysis: Analysis, drawn: dict[str, Drawing], images: dict[str, bytes
         "share_rows": [[name, *shares] for name, shares in share_rows],
         "parallel_header": parallel_header,
         "parallel_rows": parallel_rows,
-        "importance_header": importance_header,
-        "importance_rows": importance_rows,
+        "importance_header": importances.header if importances else (),
+        "importance_rows": importances.rows if importances else (),
         "published_rows": published_table(),
         "relative_rows": page.relative_rows(analysis),
         "rises": page.rises(analysis),

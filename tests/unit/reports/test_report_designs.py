@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from nas.records import Objective, Role, Trial
 from reports.analysis import analyse
 from reports.design_figures import coordinate_rows, coordinates_of, importances_figure, parallel_figure
+from reports.drawings import drawings
 from reports.importances import features, importances
 from search_spaces.architecture import GROUP_POSITIONS
 from search_spaces.reference import dense_encoder
@@ -79,15 +80,14 @@ def test_a_handful_of_trials_has_no_importances() -> None:
     analysis = analyse(fake_run_of(*(trial_of(i, width=64 * i, accuracy=0.5 + 0.01 * i) for i in range(1, 6))))
 
     assert importances(analysis) == ()
-    assert importances_figure(analysis) is None
+    assert "importances" not in drawings(analysis)
 
 
 def test_each_objective_has_its_panel_with_a_bar_for_each_feature() -> None:
     analysis = analyse(fake_run(30))
 
-    figure = importances_figure(analysis)
+    figure = importances_figure(analysis, importances(analysis))
 
-    assert figure is not None
     assert [axes.get_title() for axes in figure.axes] == ["accuracy", "latency ratio"]
     widths = [patch.get_width() for patch in figure.axes[1].patches]  # type: ignore[attr-defined]
     expected = [dict(each.correlations)[Objective.LATENCY].estimate for each in importances(analysis)]
