@@ -84,7 +84,7 @@ def open_run_devices(settings: SearchSettings, role: WorkRole, *, place: WorkerP
         yield None
         return
     wanted = settings.all_devices
-    is_part_enough = role is WorkRole.MEASURE
+    is_part_enough = role is WorkRole.MEASURE and len(wanted) > 1
     with open_devices(settings.request, runner=place.runner, are_all_needed=not is_part_enough) as opened:
         here = tuple(device.info for device in opened.devices)
         ids, wanted_ids = ({device.device_id for device in each} for each in (here, wanted))
