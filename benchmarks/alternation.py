@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 TOKEN = 500
 # Fresh sessions lie elsewhere in memory, which changes their speed by a percent or two: more than anything within one.
-MIN_SESSIONS = 5
+MIN_SESSIONS = 6
 PAIRS_PER_SESSION = 12
 MIN_TIMES = 8
 MAX_SESSION_S = 6.0
@@ -44,7 +44,11 @@ def log_ratios(
     model: Path, reference: Path, quickest: Quickest, *, num_sessions: int, max_session_s: float = MAX_SESSION_S
 ) -> Floats:
     """Return log ratios to the reference, one a session, the median of its pairs; few or none on a busy machine."""
-    found = [_session_log_ratio(model, reference, quickest, max_session_s=max_session_s) for _ in range(num_sessions)]
+    found = [
+        # Whatever is loaded first is a percent slower, so both are by turns.
+        _session_log_ratio(model, reference, quickest, max_session_s=max_session_s, is_reference_first=number % 2 == 1)
+        for number in range(num_sessions)
+    ]
     return np.array([each for each in found if each is not None])
 
 
@@ -78,8 +82,13 @@ def half_width(log_ratios: Floats) -> float:
     return float(stdtrit(len(log_ratios) - 1, 0.975)) * float(log_ratios.std(ddof=1)) / math.sqrt(len(log_ratios))
 
 
-def _session_log_ratio(model: Path, reference: Path, quickest: Quickest, *, max_session_s: float) -> float | None:
-    ours, theirs = _Inference(model), _Inference(reference)
+def _session_log_ratio(
+    model: Path, reference: Path, quickest: Quickest, *, max_session_s: float, is_reference_first: bool
+) -> float | None:
+    if is_reference_first:
+        theirs, ours = _Inference(reference), _Inference(model)
+    else:
+        ours, theirs = _Inference(model), _Inference(reference)
     for _ in range(NUM_WARMUPS):
         ours.time_s()
         theirs.time_s()
