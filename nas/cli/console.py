@@ -37,6 +37,8 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            # What is left lives to the end of the process, and nobody needs to look through it then either.
+            gc.freeze()
             gc.enable()
 
 
