@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="how long to go on collecting; 0 only prints")
     arguments = parser.parse_args()
     if arguments.work is None:
-        report(read_samples(), by_key(read_rows(RANKING)))
+        for teacher, rows in by_teacher(read_rows(RANKING)).items():
+            print(f"teacher {teacher}")
+            report(read_samples(), rows)
         return
     deadline = time.monotonic() + 60 * arguments.minutes
     bench = open_bench("sst2", data=arguments.data, work=arguments.work)
@@ -129,6 +131,14 @@ class Results:
 def by_key(rows: Iterable[Row]) -> Rows:
     """Return rows by candidate and seed."""
     return {(row["arch_id"], row["seed"]): row for row in rows}
+
+
+def by_teacher(rows: Iterable[Row]) -> dict[str, Rows]:
+    """Return rows by candidate and seed for each teacher, the one with most of them first."""
+    found: dict[str, Rows] = {}
+    for row in rows:
+        found.setdefault(row["teacher"], {})[row["arch_id"], row["seed"]] = row
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
 def weights_sha256(teacher: Teacher) -> str:
