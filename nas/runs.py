@@ -33,6 +33,7 @@ from search_spaces.reference import squeezebert_rule
 _SETTINGS_KEY = "nas:settings"
 _CREATED_WITH_KEY = "nas:created_with"
 _GOAL_KEY = "nas:num_trials"
+_RESOLUTION_KEY = "nas:resolution"
 VERSIONED_PACKAGES = ("pocketbert", "torch", "optuna", "fvcore", "onnx", "onnxruntime")
 
 
@@ -212,6 +213,18 @@ def read_goal(study: optuna.Study) -> int | None:
     """Return how many distinct architectures a run shall have, or ``None`` if nobody said."""
     goal: int | None = study.user_attrs.get(_GOAL_KEY)
     return goal
+
+
+def keep_resolution(study: optuna.Study, resolution: float) -> None:
+    """Let every process that works on a run know how good a prediction has to be; see `nas.timing.TimingPlan`."""
+    if read_resolution(study) != resolution:
+        study.set_user_attr(_RESOLUTION_KEY, resolution)
+
+
+def read_resolution(study: optuna.Study) -> float | None:
+    """Return how good a prediction has to be, or ``None`` if nobody said."""
+    resolution: float | None = study.user_attrs.get(_RESOLUTION_KEY)
+    return resolution
 
 
 def find_goal(store: Store, name: str) -> int | None:

@@ -26,7 +26,7 @@ from nas.objectives import cost_of, final_accuracy, latency_ratio, objective_val
 from nas.observer import Observer
 from nas.proposals import Proposal, Proposals
 from nas.records import Objective, Trial, TrialState
-from nas.runs import SearchSettings, keep_goal, load_run, read_goal, reference_architecture
+from nas.runs import SearchSettings, keep_goal, keep_resolution, load_run, read_goal, reference_architecture
 from nas.shared_run import POLL_S, SharedRun, WorkRole, refuse_deadly
 from nas.store import Store
 from nas.timed_sessions import TimedSessions
@@ -74,6 +74,7 @@ class Search:
         self._settings = settings
         self._evaluators = evaluators
         self._observer = observer
+        self._resolution = timing_plan.resolution
         self._shared = SharedRun(store, study._study_id, role=role)
         self._sessions = (
             None
@@ -144,6 +145,7 @@ class Search:
             self._begin()
             if num_trials is not None:
                 keep_goal(self._study, num_trials)
+                keep_resolution(self._study, self._resolution)
             if self._sessions is not None:
                 self._sessions.begin()
             try:

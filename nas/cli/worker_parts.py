@@ -28,7 +28,7 @@ from nas.cli.run_devices import RunDevices, find_cold_baselines_ns, open_devices
 from nas.errors import SettingsError, StoreError
 from nas.observer import Observer
 from nas.records import Objective
-from nas.runs import SearchSettings, find_settings, refuse_differences
+from nas.runs import SearchSettings, find_settings, read_resolution, refuse_differences
 from nas.search import Search
 from nas.shared_run import WorkRole
 from nas.store import Store
@@ -147,6 +147,8 @@ def prepare_worker(
         refuse_differences(name, settings, replace(settings, settings=timing.settings))
     with store.errors():
         study = optuna.load_study(storage=store.optuna_storage, study_name=name)
+        resolution = read_resolution(study)
+    plan = TimingPlan(total_budget_s=place.total_budget_s)
     return Search(
         store=store,
         study=study,
@@ -155,7 +157,7 @@ def prepare_worker(
         evaluators=evaluators,
         timing=timing,
         observer=observer,
-        timing_plan=TimingPlan(total_budget_s=place.total_budget_s),
+        timing_plan=plan if resolution is None else replace(plan, resolution=resolution),
         role=role,
     )
 
