@@ -26,13 +26,20 @@ def begin(work: Callable[..., object], *arguments: Any) -> BaseProcess:
     return process
 
 
+def exit_of(process: BaseProcess) -> int | None:
+    """Wait for a process and return its exit status, below 0 for a signal; kill what does not end, ``None`` then."""
+    process.join(TIMEOUT_S)
+    status = process.exitcode
+    if status is None:
+        process.kill()
+    return status
+
+
 def until_killed(work: Callable[..., object], *arguments: Any) -> None:
     """Call ``work(*arguments)`` in a process, which has to end by being killed."""
-    process = begin(work, *arguments)
-    process.join(TIMEOUT_S)
-    if process.exitcode != -signal.SIGKILL:
-        process.kill()
-        raise AssertionError(f"the process ended with exit status {process.exitcode}; it was to be killed")
+    status = exit_of(begin(work, *arguments))
+    if status != -signal.SIGKILL:
+        raise AssertionError(f"the process ended with exit status {status}; it was to be killed")
 
 
 def at_once(work: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:

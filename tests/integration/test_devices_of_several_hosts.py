@@ -24,7 +24,7 @@ from nas.shared_run import MAX_DEATHS, WorkRole
 from nas.store import Store, sqlite_url
 from nas.wants import unserved_devices
 from tests.fake_parts import SEQUENCE_LENGTH, FormulaEvaluator, Listener, SizeDevice, make_search
-from tests.many_processes import at_once, begin, until_killed
+from tests.many_processes import at_once, begin, exit_of, until_killed
 
 REQUEST = SearchRequest(
     space="grouped", sequence_length=SEQUENCE_LENGTH, latency=LatencyMode.MEASURED, sampler="random", seed=3
@@ -235,18 +235,20 @@ def test_what_kills_whoever_measures_it_for_others_is_failed_and_the_rest_is_not
     begin_run(store_url, tmp_path, num_trials=4)
 
     workers = [begin(work, number, store_url, tmp_path, REQUEST, [NOBODY, QUICK]) for number in range(2)]
-    # Once beside others, and once by itself.
-    for _ in range(MAX_DEATHS):
-        until_killed(serve_and_die, store_url, tmp_path / "killed", deadly)
-    survivor = begin(serve_and_die, store_url, tmp_path / "killed", deadly)
-    for process in (*workers, survivor):
-        process.join()
+    # Beside others or by itself, for another process or as its own trial: two deaths of each are the most there may be.
+    exits = [exit_of(begin(serve_and_die, store_url, tmp_path / "killed", deadly))]
+    while exits[-1] != 0 and len(exits) <= 4 * MAX_DEATHS:
+        assert exits[-1] == -signal.SIGKILL
+        exits.append(exit_of(begin(serve_and_die, store_url, tmp_path / "killed", deadly)))
 
-    assert [process.exitcode for process in (*workers, survivor)] == [0, 0, 0]
+    assert exits[-1] == 0
+    assert len(exits) > MAX_DEATHS
+    assert [exit_of(process) for process in workers] == [0, 0]
     run, counts, _ = read(store_url)
     failed = [trial for trial in run.trials if trial.state is TrialState.FAILED]
     assert [trial.architecture.arch_id for trial in failed] == [deadly]
-    assert "slow: " in str(failed[0].failure)
+    # As whoever it was that the network killed last worked on it: for another, or as its own trial.
+    assert any(text in str(failed[0].failure) for text in ("slow: ", "processes that worked on it were killed"))
     assert len({trial.architecture for trial in run.trials}) == 4
     assert set(counts.values()) == {1}
 
