@@ -27,6 +27,12 @@ class Ended:
         return [line for line in self.stderr.splitlines() if line.startswith(("nas: ", "stopped", "next: "))]
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return this process's environment, with this project's code and its installed commands found first."""
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": commands, "PYTHONPATH": str(ROOT), **more}
+
+
 def start(*words: str, folder: Path) -> subprocess.Popen[str]:
     """Start a program in ``folder``: a Python file, or ``--no-python`` and a command."""
     return subprocess.Popen(
@@ -35,7 +41,7 @@ def start(*words: str, folder: Path) -> subprocess.Popen[str]:
             *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", *words),
         ],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(OMP_NUM_THREADS="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -17,7 +16,7 @@ from nas.cli.stores import load_runs
 from tests.checkpoint_folders import write_checkpoint
 from tests.command_line import CommandLine
 from tests.small_tasks import BLAME, PRAISE, TINY, write_split
-from tests.torchrun import NUM_PROCESSES, ROOT, finish, start
+from tests.torchrun import NUM_PROCESSES, ROOT, environment, finish, start
 from tests.training_rank import RECIPE, seen_in_training
 
 pytestmark = pytest.mark.torch
@@ -66,16 +65,11 @@ def test_a_search_finds_what_was_taught_and_trains_no_teacher(nas: CommandLine) 
 def test_a_teacher_is_compiled_if_there_is_a_compiler_and_trained_all_the_same_if_not(
     nas: CommandLine, tmp_path: Path
 ) -> None:
-    def taught(folder: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def taught(folder: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["nas", "teach", *SHORT, "--compile", "--runs-folder", folder],
             cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "none"),
-                **environment,
-            },
+            env=environment(TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "none"), **more),
             capture_output=True,
             text=True,
             check=True,
