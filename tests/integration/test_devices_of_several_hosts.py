@@ -166,7 +166,7 @@ def test_what_was_measured_by_a_worker_killed_between_two_devices_is_not_measure
     num_blocks = store.transaction(lambda connection: connection.execute(sa.select(tables.blocks)).all())
 
     at_once(work, 2, store_url, tmp_path, REQUEST, [QUICK, SLOW])
-    trainer.join()
+    assert exit_of(trainer) == 0
 
     run, counts, claims = read(store_url)
     assert all(trial.state is TrialState.COMPLETE for trial in run.trials)
