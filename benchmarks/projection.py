@@ -40,9 +40,17 @@ LIMITS = {"groups_2": 4.0, "squeezebert_rule": 7.0, "groups_8": 10.0}
 class UnorderedPlanner(ChannelPlanner):
     """Keeps the same channels, in the teacher's own order whatever the groups."""
 
-    def plan(self, layer: int, block: Block, hidden_size: int) -> LayerChannels:
+    def plan(self, layer: int, block: Block, arch: Architecture) -> LayerChannels:
         """See `ChannelPlanner.plan`."""
-        return super().plan(layer, replace(block, **DENSE), hidden_size)
+        return super().plan(layer, replace(block, **DENSE), _dense(arch))
+
+    def hidden(self, arch: Architecture) -> Tensor:
+        """See `ChannelPlanner.hidden`."""
+        return super().hidden(_dense(arch))
+
+
+def _dense(arch: Architecture) -> Architecture:
+    return replace(arch, blocks=tuple(replace(block, **DENSE) for block in arch.blocks))
 
 
 def shapes(teacher: Architecture) -> dict[str, Architecture]:
@@ -115,7 +123,7 @@ def main() -> None:
         for source, block in zip(
             kept_layers(bench.teacher.arch.num_hidden_layers, arch.num_hidden_layers), arch.blocks, strict=True
         ):
-            fitted.planner.plan(source, block, arch.hidden_size)
+            fitted.planner.plan(source, block, arch)
         start_s = time.perf_counter()
         found[name] = fitted.accuracy(fitted.sequential, arch, labels)
         candidate_s.append(time.perf_counter() - start_s)

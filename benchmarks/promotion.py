@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.ranking import SEED, by_teacher, read_samples
+from benchmarks.ranking import SEED, by_recipe, read_samples
 from benchmarks.recordings import RANKING, read_rows
 from nas.promotion import survivors
 from nas.runs import SearchRequest
@@ -28,9 +28,12 @@ DEFAULT_SHARE = SearchRequest().promoted_share
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hypervolume and training time of promotion.")
     parser.add_argument(
-        "--rows", type=Path, default=RANKING, help="what benchmarks.ranking found; of the teacher with most results"
+        "--rows",
+        type=Path,
+        default=RANKING,
+        help="what benchmarks.ranking found; of the teacher and steps with most results",
     )
-    results = next(iter(by_teacher(read_rows(parser.parse_args().rows)).values()))
+    results = next(iter(by_recipe(read_rows(parser.parse_args().rows)).values()))
     samples = read_samples()
     known = [
         (results[arch.arch_id, SEED], ratio)

@@ -9,8 +9,9 @@ many groups and one accuracy; so each candidate draws a leaning towards small or
 large first. Beside the projected accuracy stand the signals that cost nothing.
 The results of every candidate are kept as they come, so the script goes on
 where it was stopped, several of it may run at once, and each prints its figures
-from what there is. Results of another teacher are never mixed in: trained by
-the same recipe on another processor it is another one.
+from what there is. Results of another teacher are never mixed in, and trained by
+the same recipe on another processor it is another one; nor are those of fewer
+or more steps.
 
     python -m benchmarks.ranking --data DATA --work WORK --minutes 60
     python -m benchmarks.ranking                      # what is recorded
@@ -54,7 +55,7 @@ SEED = 0
 NUM_PER_SAMPLE = 40
 NUM_REPEATED = 10
 EXTRA_SEEDS = (1, 2)
-NUM_STEPS = 450
+NUM_STEPS = 700
 # Of architectures drawn for the sample of one latency class, those nearest to their median are taken.
 NUM_TIMED = 160
 CLASS_WIDTH = 0.10
@@ -67,8 +68,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="how long to go on collecting; 0 only prints")
     arguments = parser.parse_args()
     if arguments.work is None:
-        for teacher, rows in by_teacher(read_rows(RANKING)).items():
-            print(f"teacher {teacher}")
+        for (teacher, num_steps), rows in by_recipe(read_rows(RANKING)).items():
+            print(f"teacher {teacher}, {num_steps} steps")
             report(read_samples(), rows)
         return
     deadline = time.monotonic() + 60 * arguments.minutes
@@ -104,7 +105,7 @@ class Results:
     def reread(self) -> None:
         """Read what was recorded and what other processes added."""
         rows = [row for path in self._paths if path.exists() for row in read_rows(path)]
-        self.rows = by_key(row for row in rows if row["teacher"] == self._teacher)
+        self.rows = by_recipe(rows).get((self._teacher, NUM_STEPS), {})
 
     @contextmanager
     def own(self, arch_id: str, seed: int) -> Iterator[bool]:
@@ -121,23 +122,18 @@ class Results:
 
     def add(self, row: Row) -> None:
         """Keep one more result."""
-        row["teacher"] = self._teacher
+        row |= {"teacher": self._teacher, "num_steps": NUM_STEPS}
         self.rows[row["arch_id"], row["seed"]] = row
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{len(self.rows)}: {row}", file=sys.stderr, flush=True)
 
 
-def by_key(rows: Iterable[Row]) -> Rows:
-    """Return rows by candidate and seed."""
-    return {(row["arch_id"], row["seed"]): row for row in rows}
-
-
-def by_teacher(rows: Iterable[Row]) -> dict[str, Rows]:
-    """Return rows by candidate and seed for each teacher, the one with most of them first."""
-    found: dict[str, Rows] = {}
+def by_recipe(rows: Iterable[Row]) -> dict[tuple[str, int], Rows]:
+    """Return rows by candidate and seed for each teacher and number of steps, those with most of them first."""
+    found: dict[tuple[str, int], Rows] = {}
     for row in rows:
-        found.setdefault(row["teacher"], {})[row["arch_id"], row["seed"]] = row
+        found.setdefault((row["teacher"], row["num_steps"]), {})[row["arch_id"], row["seed"]] = row
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 

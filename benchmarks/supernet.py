@@ -30,7 +30,16 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmarks.ranking import RANKING_SAMPLES, SEED, Results, accuracy, draw_samples, held_back, tau_within_bins
+from benchmarks.ranking import (
+    SEED,
+    Results,
+    accuracy,
+    draw_samples,
+    held_back,
+    tau_within_bins,
+    weights_sha256,
+)
+from benchmarks.recordings import RANKING, RANKING_SAMPLES
 from benchmarks.teachers import Bench, bench_arguments, open_bench
 from nas.accuracy import LOSS_WEIGHTS, PRETRAINED_RECIPES
 from nas.candidates import Candidates
@@ -167,7 +176,6 @@ def preview(supernet: Supernet, archs: Sequence[Architecture], rows: EncodedSpli
 def main() -> None:
     parser = bench_arguments("Ranking by shared weights, beside ranking by projections.")
     parser.add_argument("--minutes", type=float, default=25.0, help="CPU time of the supernet's training")
-    parser.add_argument("--results", default="ranking.jsonl", help="file under --work with what is distilled so far")
     arguments = parser.parse_args()
     bench = open_bench("sst2", data=arguments.data, work=arguments.work)
     candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=SEED, device="cpu")
@@ -194,7 +202,7 @@ def main() -> None:
 
 def report(supernet: Supernet, bench: Bench, judged_on: EncodedSplit, arguments: argparse.Namespace) -> None:
     """Score what is known of the two samples, and print both ways' tau and accuracy."""
-    results = Results(arguments.work / arguments.results).by_key
+    results = Results(arguments.work / "ranking.jsonl", teacher=weights_sha256(bench.teacher), recorded=RANKING).rows
     pairs = {
         name: [(arch, ratio) for arch, ratio in of_sample if (arch.arch_id, SEED) in results]
         for name, of_sample in draw_samples(bench, RANKING_SAMPLES).items()

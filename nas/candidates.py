@@ -24,7 +24,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.bert import Bert, build
 
 # Part of every settings_id: raise it when a change to the projection makes other weights of the same settings.
-PROJECTION_VERSION = 2
+PROJECTION_VERSION = 3
 # Of the dev split. A token of BERT-base takes some 30 kB on the way through a layer.
 MAX_PACKED_TOKENS = 131_072
 
@@ -103,7 +103,7 @@ class Candidates:
     def correspondence(self, arch: Architecture) -> Correspondence:
         """Return where the states of a candidate are found in the teacher."""
         layers = kept_layers(self.teacher.arch.num_hidden_layers, arch.num_hidden_layers)
-        channels = self.planner.plan(layers[-1], arch.blocks[-1], arch.hidden_size)
+        channels = self.planner.plan(layers[-1], arch.blocks[-1], arch)
         return Correspondence(layers=layers, hidden=channels.hidden, heads=channels.heads)
 
     @cached_property

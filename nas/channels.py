@@ -1,5 +1,10 @@
 """Which of the teacher's layers and channels stand where in a candidate, from the teacher's statistics.
 
+Inside a candidate, channels that belong together share a group as far as
+possible. A network with two groups in every layer is another matter: it is two
+networks side by side that meet in the pooler alone, and one with the better
+half of all channels does more than two with one half of everything each.
+
 Shape legend: h hidden_size, a all heads' channels, f intermediate_size of the
 candidate; g groups.
 """
@@ -62,6 +67,14 @@ def require_fits(teacher: Architecture, arch: Architecture) -> None:
             )
 
 
+def falls_in_halves(arch: Architecture) -> bool:
+    """Tell whether a network is two dense ones side by side: two groups everywhere, and whole heads in each half."""
+    return all(
+        block.num_attention_heads % 2 == 0 and all(getattr(block, position) == 2 for position in GROUP_POSITIONS)
+        for block in arch.blocks
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerChannels:
     """The teacher's channels that a candidate layer has, in its order: residual (h,), heads (a,) and FFN (f,)."""
@@ -72,32 +85,44 @@ class LayerChannels:
 
 
 class ChannelPlanner:
-    """Chooses channels once for every setting they depend on; all candidates share the choices."""
+    """Chooses channels once for every setting they depend on; all candidates share the choices.
+
+    Every method takes the candidate ``arch`` as a whole, for its width and for
+    whether it falls into two halves.
+    """
 
     def __init__(self, teacher: Teacher, statistics: TeacherStatistics) -> None:
         self._weights = TeacherWeights(teacher, device="cpu")
         self._statistics = statistics
         self._known: dict[Hashable, Tensor] = {}
 
-    def plan(self, layer: int, block: Block, hidden_size: int) -> LayerChannels:
+    def plan(self, layer: int, block: Block, arch: Architecture) -> LayerChannels:
         """Return the channels of a candidate's block that stands for the teacher's ``layer``."""
+        if falls_in_halves(arch):
+            size = arch.attention_head_size
+            best_heads = self._order(layer, "post_attention", block_size=size)[: block.num_attention_heads]
+            best_ffn = self._order(layer, "output")[: block.intermediate_size]
+            return LayerChannels(hidden=self.hidden(arch), heads=block_channels(best_heads, size), ffn=best_ffn)
         groups = tuple(getattr(block, position) for position in ATTENTION_POSITIONS)
         heads = self._once(
-            ("heads", layer, block.num_attention_heads, groups, hidden_size if max(groups) > 1 else None),
-            lambda: self._choose_heads(layer, block, hidden_size),
+            ("heads", layer, block.num_attention_heads, groups, arch.hidden_size if max(groups) > 1 else None),
+            lambda: self._choose_heads(layer, block, self.hidden(arch)),
         )
         ffn_groups = (block.intermediate_groups, block.output_groups)
         ffn = self._once(
-            ("ffn", layer, block.intermediate_size, ffn_groups, hidden_size if max(ffn_groups) > 1 else None),
-            lambda: self._choose_ffn(layer, block, hidden_size),
+            ("ffn", layer, block.intermediate_size, ffn_groups, arch.hidden_size if max(ffn_groups) > 1 else None),
+            lambda: self._choose_ffn(layer, block, self.hidden(arch)),
         )
-        return LayerChannels(hidden=self.hidden(hidden_size), heads=heads, ffn=ffn)
+        return LayerChannels(hidden=self.hidden(arch), heads=heads, ffn=ffn)
 
-    def hidden(self, hidden_size: int) -> Tensor:
+    def hidden(self, arch: Architecture) -> Tensor:
         """Return the residual channels of a candidate, the same in all its layers, (h,)."""
-        if hidden_size == self._weights.arch.hidden_size:
-            return torch.arange(hidden_size)
-        return self._once(("hidden", hidden_size), lambda: torch.sort(self._hidden_order()[:hidden_size]).values)
+        size = arch.hidden_size
+        if falls_in_halves(arch):
+            return self._hidden_order()[:size]
+        if size == self._weights.arch.hidden_size:
+            return torch.arange(size)
+        return self._once(("hidden", size), lambda: torch.sort(self._hidden_order()[:size]).values)
 
     def _hidden_order(self) -> Tensor:
         def choose() -> Tensor:
@@ -110,11 +135,10 @@ class ChannelPlanner:
 
         return self._once("hidden order", choose)
 
-    def _choose_heads(self, layer: int, block: Block, hidden_size: int) -> Tensor:
+    def _choose_heads(self, layer: int, block: Block, hidden: Tensor) -> Tensor:
         size, count = self._weights.arch.attention_head_size, block.num_attention_heads
         kept = self._kept(layer, "post_attention", count, block_size=size)
         channels = block_channels(kept, size)
-        hidden = self.hidden(hidden_size)
         benefits = torch.zeros(count, count, dtype=torch.float64)
         for position in ("query", "key", "value"):
             groups = getattr(block, f"{position[0]}_groups")
@@ -130,14 +154,13 @@ class ChannelPlanner:
             return channels
         return block_channels(kept[assign_to_places(benefits)], size)
 
-    def _choose_ffn(self, layer: int, block: Block, hidden_size: int) -> Tensor:
+    def _choose_ffn(self, layer: int, block: Block, hidden: Tensor) -> Tensor:
         outer = self._weights.weight(layer, "output")
         kept = self._kept(layer, "output", block.intermediate_size, block_size=1)
         # Both layers' groups are unions of these.
         num_groups = math.lcm(block.intermediate_groups, block.output_groups)
         if num_groups == 1:
             return kept
-        hidden = self.hidden(hidden_size)
         energy = outer[hidden][:, kept].double().square() * self._variance(layer, "widened")[kept]  # (h, f)
         benefits = torch.zeros(len(kept), num_groups, dtype=torch.float64)
         if block.intermediate_groups > 1:
@@ -151,15 +174,19 @@ class ChannelPlanner:
 
     def _kept(self, layer: int, reader: str, count: int, *, block_size: int) -> Tensor:
         """Return the ``count`` blocks of channels that the layer ``reader`` can do best with, in ascending order."""
-        weight = self._weights.weight(layer, reader)
-        if count * block_size == weight.shape[1]:
+        if count * block_size == self._weights.weight(layer, reader).shape[1]:
             return torch.arange(count)
+        return torch.sort(self._order(layer, reader, block_size=block_size)[:count]).values
+
+    def _order(self, layer: int, reader: str, *, block_size: int = 1) -> Tensor:
+        """Return all blocks of channels that the layer ``reader`` reads, those first that it can do best with."""
         # The order is made in full once: every width takes its beginning.
-        order = self._once(
+        return self._once(
             ("order", layer, reader),
-            lambda: contribution_order([self._reader(layer, READS[reader], weight)], block_size=block_size),
+            lambda: contribution_order(
+                [self._reader(layer, READS[reader], self._weights.weight(layer, reader))], block_size=block_size
+            ),
         )
-        return torch.sort(order[:count]).values
 
     def _reader(self, layer: int, name: str, weight: Tensor, channels: Tensor | None = None) -> Reader:
         covariance = self._statistics[layer, name].covariance.cpu()

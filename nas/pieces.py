@@ -32,12 +32,12 @@ class CutProjector:
         """
         weights = self._weights
         require_fits(weights.arch, arch)
-        hidden = self._planner.hidden(arch.hidden_size)
+        hidden = self._planner.hidden(arch)
         state = embedding_state(weights, hidden) | head_state(weights, hidden)
         state |= layer_norm_state("embeddings.layer_norm", *weights.layer_norm("embeddings.layer_norm", hidden))
         sources = kept_layers(weights.arch.num_hidden_layers, arch.num_hidden_layers)
         for layer, (source, block) in enumerate(zip(sources, arch.blocks, strict=True)):
-            channels = self._planner.plan(source, block, arch.hidden_size)
+            channels = self._planner.plan(source, block, arch)
             for position in POSITIONS:
                 state |= self._piece(source, position, block, channels).state(f"layers.{layer}.{position}")
             for name in ("post_attention_layer_norm", "output_layer_norm"):

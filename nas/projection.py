@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
-from nas.channels import ChannelPlanner, LayerChannels, kept_layers, require_fits
+from nas.channels import ChannelPlanner, LayerChannels, falls_in_halves, kept_layers, require_fits
 from nas.fitting import Linear, fit_blocks, fit_groups, fit_layer_norm
 from nas.moments import fit_moments
 from nas.packed import attend
@@ -82,15 +82,15 @@ class SequentialProjector:
         """
         weights = self._weights
         require_fits(weights.arch, arch)
-        channels = self._planner.hidden(arch.hidden_size)
+        channels = self._planner.hidden(arch)
         sources = kept_layers(weights.arch.num_hidden_layers, arch.num_hidden_layers)
-        key: tuple[object, ...] = (arch.hidden_size,)
+        key: tuple[object, ...] = (arch.hidden_size, falls_in_halves(arch))
         prefix = self._remember(key, lambda: self._embed(channels))
         states = [prefix.state]
         for source, block in zip(sources, arch.blocks, strict=True):
             key = (*key, source, block)
             hidden = prefix.hidden
-            prefix = self._remember(key, lambda: self._layer(hidden, source, block, arch.hidden_size))  # noqa: B023
+            prefix = self._remember(key, lambda: self._layer(hidden, source, block, arch))  # noqa: B023
             states.append(prefix.state)
         state = {**embedding_state(weights, channels), **states[0], **head_state(weights, channels)}
         for layer, of_layer in enumerate(states[1:]):
@@ -116,9 +116,9 @@ class SequentialProjector:
         hidden, norm = self._normalize(_columns(states, channels).clone(), targets, "embeddings.layer_norm", channels)
         return _Prefix(hidden=hidden, state=layer_norm_state("embeddings.layer_norm", *norm))
 
-    def _layer(self, hidden: Tensor, source: int, block: Block, hidden_size: int) -> _Prefix:
+    def _layer(self, hidden: Tensor, source: int, block: Block, arch: Architecture) -> _Prefix:
         """Fit the candidate's layer that stands for the teacher's ``source``, whose inputs are ``hidden`` (t, h)."""
-        channels = self._planner.plan(source, block, hidden_size)
+        channels = self._planner.plan(source, block, arch)
         weights, kept = self._weights, channels.hidden
         teacher_hidden = self._teacher_hidden(source)
         layers = self._fit_readers(source, ("query", "key", "value"), block, channels, hidden, teacher_hidden)
@@ -264,5 +264,7 @@ class SequentialProjector:
 
 
 def _columns(states: Tensor, channels: Tensor) -> Tensor:
-    """Return the ``channels`` of ``states`` (t, h), as they are if those are all."""
-    return states if len(channels) == states.shape[1] else states[:, channels]
+    """Return the ``channels`` of ``states`` (t, h), as they are if those are all in their order."""
+    if len(channels) == states.shape[1] and bool((channels.diff() > 0).all()):
+        return states
+    return states[:, channels]

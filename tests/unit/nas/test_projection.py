@@ -127,6 +127,35 @@ def test_a_teacher_that_has_groups_inside_loses_nothing_to_them(teacher: Teacher
         assert _error(projections, rule, method) < 1e-4
 
 
+def test_two_halves_lose_nothing_of_a_teacher_that_fits_into_one(teacher: Teacher) -> None:
+    idle_channels, idle_ffn = torch.arange(1, 32, 2), torch.arange(0, 64, 2)
+    idle_heads = torch.cat([torch.arange(0, 8), torch.arange(16, 24)])
+    state = {name: tensor.clone() for name, tensor in teacher.state.items()}
+    for name, tensor in state.items():
+        if name.startswith("embeddings.") and "layer_norm" not in name:
+            tensor[:, idle_channels] = 0
+        elif "layer_norm" in name or ".post_attention." in name or ".output." in name:
+            tensor[idle_channels] = 0
+        elif ".value." in name:
+            tensor[idle_heads] = 0
+        elif ".intermediate." in name:
+            tensor[idle_ffn] = 0
+    narrow = Projections(replace(teacher, state=state), random_split(400), random_split(60, seed=1))
+
+    assert _error(narrow, _grouped(2), "cut") < 1e-6
+    with pytest.warns(ProjectionWarning, match="do not determine"):  # the idle half has nothing to be fitted on
+        assert _error(narrow, _grouped(2), "sequential") < 1e-4
+
+
+def test_logits_of_the_pass_are_those_of_two_halves(projections: Projections) -> None:
+    state, logits = projections.sequential.project_and_run(_grouped(2))
+
+    packed = projections.trace.packed
+    start = packed.example_ends[0]
+    wanted = predict(network_of(_grouped(2), state), projections.dev, device="cpu")[packed.examples[start:]]
+    torch.testing.assert_close(logits[start:], wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_heads_and_channels_that_do_nothing_are_the_ones_that_go(teacher: Teacher) -> None:
     state = {name: tensor.clone() for name, tensor in teacher.state.items()}
     for name, tensor in state.items():
@@ -156,7 +185,7 @@ def test_a_head_that_a_teacher_does_not_use_is_no_obstacle(teacher: Teacher) -> 
 def test_the_classifier_is_fitted_to_the_teachers_answers(projections: Projections) -> None:
     arch = replace(SHAPE, hidden_size=16)
     state, logits = projections.sequential.project_and_run(arch)
-    kept = projections.planner.hidden(16)
+    kept = projections.planner.hidden(arch)
     cut = {**state, "classifier.weight": projections.teacher.state["classifier.weight"][:, kept]}
     cut["classifier.bias"] = projections.teacher.state["classifier.bias"]
     packed = projections.trace.packed
