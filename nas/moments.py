@@ -22,6 +22,7 @@ from nas.products import ROWS_AT_ONCE, affine, slices
 # Share of the inputs' mean variance that is added to each. Between 1e-3 and 1e-2 nothing changes.
 RIDGE = 3e-3
 COLUMNS_PER_BLOCK = 192
+ROWS_PER_TURN = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,37 +60,55 @@ def moments_of(states: Tensor) -> Moments:
     return Moments(len(states), mean, centred.T @ centred)
 
 
-def fit_moments(inputs: Tensor, input_mean: Tensor, targets: Tensor, target_mean: Tensor) -> tuple[Tensor, Tensor]:
+def fit_moments(
+    inputs: Tensor,
+    input_mean: Tensor,
+    targets: Tensor,
+    target_mean: Tensor,
+    *,
+    groups: int = 1,
+    beside: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return what a linear map from ``inputs`` (t, n) to ``targets`` (t, r) is fitted to, in float64.
 
+    What stands ``beside`` the map (t, r), if anything, is taken from the targets;
+    ``target_mean`` is the mean of what is left.
+
     Returns:
-        Second moment of the inputs (n, n), and of targets and inputs (r, n), around the means given.
+        Second moment of the inputs (n, n), only inside ``groups`` diagonal blocks of
+        it, and of targets and inputs (r, n), around the means given.
     """
     num_inputs = inputs.shape[1]
     scatter = torch.zeros(num_inputs, num_inputs, dtype=torch.float64, device=inputs.device)
-    cross = torch.zeros(targets.shape[1], num_inputs, dtype=torch.float64, device=inputs.device)
-    starts = range(0, num_inputs, COLUMNS_PER_BLOCK)
-    inputs_room, targets_room = (each.new_empty(2, each[:ROWS_AT_ONCE].numel()) for each in (inputs, targets))
+    cross = torch.zeros(num_inputs, targets.shape[1], dtype=torch.float64, device=inputs.device)
+    group_size = num_inputs // groups
+    blocks = [
+        (slice(start, min(start + COLUMNS_PER_BLOCK, end)), slice(start, end))
+        for end in range(group_size, num_inputs + 1, group_size)
+        for start in range(end - group_size, end, COLUMNS_PER_BLOCK)
+    ]
+    inputs_room, targets_room = (each.new_empty(each[:ROWS_AT_ONCE].numel()) for each in (inputs, targets))
     for part in slices(len(inputs)):
         columns = _centred_columns(inputs[part], input_mean, room=inputs_room)
-        wanted = _centred_columns(targets[part], target_mean, room=targets_room)
-        cross += affine(wanted, columns)
+        wanted = targets_room[: targets[part].numel()].view(targets[part].shape)
+        torch.sub(targets[part], target_mean, out=wanted)
+        if beside is not None:
+            wanted -= beside[part]
+        cross += affine(columns, wanted.T)
         # Of a symmetric matrix the blocks on and right of the diagonal are all.
-        for start in starts:
-            block = slice(start, start + COLUMNS_PER_BLOCK)
-            scatter[block, start:] += affine(columns[block], columns[start:])
-    for start in starts:
-        end = start + COLUMNS_PER_BLOCK
-        scatter[end:, start:end] = scatter[start:end, end:].T
-    return scatter, cross
+        for block, others in blocks:
+            scatter[block, others] += affine(columns[block], columns[others])
+    return scatter.triu() + scatter.triu(1).T, cross.T
 
 
 def _centred_columns(states: Tensor, mean: Tensor, *, room: Tensor) -> Tensor:
     """Return the columns of ``states`` (t, n) without their mean (n,) as rows (n, t), in memory that is used again."""
-    centred, columns = room[:, : states.numel()]
-    torch.sub(states, mean, out=centred.view(states.shape))
-    as_rows: Tensor = columns.view(states.shape[::-1])
-    return as_rows.copy_(centred.view(states.shape).T)
+    columns = room[: states.numel()].view(states.shape[::-1])
+    # A few rows at a time stay in the cache while they are turned.
+    for start in range(0, len(states), ROWS_PER_TURN):
+        rows = slice(start, start + ROWS_PER_TURN)
+        torch.sub(states[rows].T, mean[:, None], out=columns[:, rows])
+    return columns
 
 
 def ridge_map(scatter: Tensor, cross: Tensor, *, prior: Tensor, what: str, ridge: float = RIDGE) -> Tensor:

@@ -85,9 +85,20 @@ def pack_splits(network: Bert, splits: Sequence[EncodedSplit], *, device: str) -
     )
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, buckets: Sequence[Bucket]) -> Tensor:
-    """Return the heads' contexts side by side, (t, a), from queries, keys and values (t, a)."""
-    contexts = torch.empty_like(value)
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    num_heads: int,
+    buckets: Sequence[Bucket],
+    out: Tensor | None = None,
+) -> Tensor:
+    """Return the heads' contexts side by side, (t, a), from queries, keys and values (t, a).
+
+    They are written to ``out``, if that is given, which may be the queries' own memory.
+    """
+    contexts = torch.empty_like(value) if out is None else out
     for bucket in buckets:
         shape = (bucket.num_sentences, bucket.length, num_heads, -1)
         q, k, v = (states[bucket.rows].view(shape).transpose(1, 2) for states in (query, key, value))

@@ -12,6 +12,7 @@ Shape legend: t calibration tokens, e examples, h hidden_size, c num_labels.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +55,9 @@ class SequentialProjector:
         self._planner = planner
         self._trace = trace
         self._prefixes: OrderedDict[tuple[object, ...], _Prefix] = OrderedDict()
-        # The widest states are written over each other: to fetch new memory takes as long as to compute them.
-        self._widened = torch.empty(0, device=trace.logits.device)
+        # States are written over those of earlier layers: to fetch new memory takes as long as to compute them.
+        self._rooms: dict[str, Tensor] = {}
+        self._layer_in_room: int | None = None
         packed = trace.packed
         num_examples, num_tokens = packed.example_ends[0], trace.num_calibration_tokens
         others = packed.first_tokens[num_examples:]
@@ -122,11 +124,15 @@ class SequentialProjector:
         weights, kept = self._weights, channels.hidden
         teacher_hidden = self._teacher_hidden(source)
         layers = self._fit_readers(source, ("query", "key", "value"), block, channels, hidden, teacher_hidden)
-        room = self._wide(len(layers) * len(hidden), len(channels.heads)).view(len(layers), len(hidden), -1)
+        room = self._room("wide", len(layers) * len(hidden), len(channels.heads)).view(len(layers), len(hidden), -1)
+        query, key, value = (layer(hidden, out=out) for layer, out in zip(layers.values(), room, strict=True))
         contexts = attend(
-            *(layer(hidden, out=out) for layer, out in zip(layers.values(), room, strict=True)),
+            query,
+            key,
+            value,
             num_heads=block.num_attention_heads,
             buckets=self._trace.packed.buckets,
+            out=query,
         )
         if source == weights.arch.num_hidden_layers - 1 and len(self._last_rows) < len(hidden):
             contexts, hidden = contexts[self._last_rows], hidden[self._last_rows]
@@ -134,19 +140,20 @@ class SequentialProjector:
         layers["post_attention"] = self._fit_writer(
             source, "post_attention", block, channels, contexts, attention_sum, beside=hidden
         )
-        teacher_ffn = weights.normalize(attention_sum, f"layers.{source}.post_attention_layer_norm")
+        teacher_ffn = self._teacher_states(attention_sum, f"layers.{source}.post_attention_layer_norm", "teacher ffn")
         ffn_input, first_norm = self._normalize(
-            layers["post_attention"](contexts).add_(hidden),
+            layers["post_attention"](contexts, out=self._room("ffn", *hidden.shape)).add_(hidden),
             _columns(teacher_ffn, kept),
             f"layers.{source}.post_attention_layer_norm",
             kept,
         )
         layers |= self._fit_readers(source, ("intermediate",), block, channels, ffn_input, teacher_ffn)
-        widened = self._wide(len(ffn_input), block.intermediate_size)
+        widened = self._room("wide", len(ffn_input), block.intermediate_size)
         layers["intermediate"](ffn_input, activation=gelu, out=widened)
         ffn_sum = self._trace.ffn_sums[source]
         layers["output"] = self._fit_writer(source, "output", block, channels, widened, ffn_sum, beside=ffn_input)
-        teacher_result = weights.normalize(ffn_sum, f"layers.{source}.output_layer_norm")
+        teacher_result = self._teacher_states(ffn_sum, f"layers.{source}.output_layer_norm", "teacher hidden")
+        self._layer_in_room = source + 1
         result, second_norm = self._normalize(
             layers["output"](widened).add_(ffn_input),
             _columns(teacher_result, kept),
@@ -162,17 +169,30 @@ class SequentialProjector:
     def _calibration(self) -> slice:
         return slice(0, self._trace.num_calibration_tokens)
 
-    def _wide(self, num_rows: int, num_columns: int) -> Tensor:
-        """Return memory (num_rows, num_columns) that the next call returns again."""
-        if num_rows * num_columns > len(self._widened):
-            self._widened = self._widened.new_empty(num_rows * num_columns)
-        return self._widened[: num_rows * num_columns].view(num_rows, num_columns)
+    def _room(self, name: str, num_rows: int, num_columns: int) -> Tensor:
+        """Return memory (num_rows, num_columns) that the next call with this name returns again."""
+        known = self._rooms.get(name)
+        if known is None or num_rows * num_columns > len(known):
+            known = self._rooms[name] = torch.empty(num_rows * num_columns, device=self._trace.logits.device)
+        return known[: num_rows * num_columns].view(num_rows, num_columns)
 
     def _teacher_hidden(self, source: int) -> Tensor:
         """Return what the teacher's layer ``source`` reads on the calibration tokens, (t, h)."""
+        if self._layer_in_room == source:
+            return self._room("teacher hidden", *self._trace.ffn_sums[source].shape)
         if source == 0:
-            return self._weights.normalize(self._trace.packed.embeddings[self._calibration], "embeddings.layer_norm")
-        return self._weights.normalize(self._trace.ffn_sums[source - 1], f"layers.{source - 1}.output_layer_norm")
+            sums, name = self._trace.packed.embeddings[self._calibration], "embeddings.layer_norm"
+        else:
+            sums, name = self._trace.ffn_sums[source - 1], f"layers.{source - 1}.output_layer_norm"
+        self._layer_in_room = source
+        return self._teacher_states(sums, name, "teacher hidden")
+
+    def _teacher_states(self, sums: Tensor, name: str, room: str) -> Tensor:
+        """Return the teacher's ``sums`` (t, h) after the layer norm called ``name``."""
+        states = self._room(room, *sums.shape)
+        for part in slices(len(sums)):
+            states[part] = self._weights.normalize(sums[part], name)
+        return states
 
     def _fit_readers(
         self,
@@ -186,7 +206,10 @@ class SequentialProjector:
         """Fit layers that read the residual stream. Their targets are linear in what the teacher reads there."""
         calibration = inputs[self._calibration]
         mean, teacher_mean = calibration.mean(dim=0), teacher_inputs.mean(dim=0)
-        scatter, cross = fit_moments(calibration, mean, teacher_inputs, teacher_mean)  # (h, h), (teacher's h, h)
+        groups = {position: getattr(block, GROUPS_FIELD[position]) for position in positions}
+        scatter, cross = fit_moments(  # (h, h), (teacher's h, h)
+            calibration, mean, teacher_inputs, teacher_mean, groups=math.gcd(*groups.values())
+        )
         fits = {}
         for position in positions:
             rows, columns = channels_of(position, channels)
@@ -196,7 +219,7 @@ class SequentialProjector:
                 scatter=scatter,
                 cross=exact @ cross,
                 prior=dense[:, columns],
-                groups=getattr(block, GROUPS_FIELD[position]),
+                groups=groups[position],
                 input_mean=mean,
                 target_mean=exact @ teacher_mean.double() + self._weights.bias(source, position)[rows],
                 what=f"layer {source} {position}",
@@ -217,17 +240,18 @@ class SequentialProjector:
         """Fit a layer that writes to the residual stream: what it adds to ``beside`` is to give the teacher's sums."""
         groups = getattr(block, GROUPS_FIELD[position])
         rows, columns = channels_of(position, channels)
-        calibration = inputs[self._calibration]
-        targets = _columns(teacher_sums, rows) - beside[self._calibration]
-        mean, target_mean = calibration.mean(dim=0), targets.mean(dim=0)
+        calibration, beside = inputs[self._calibration], beside[self._calibration]
+        targets = _columns(teacher_sums, rows)
+        mean, target_mean = calibration.mean(dim=0), targets.mean(dim=0) - beside.mean(dim=0)
         # Only the groups' own blocks are formed: of a wide layer the rest would be most of the work.
         blocks = [
-            fit_moments(own, own_mean, wanted, wanted_mean)
-            for own, own_mean, wanted, wanted_mean in zip(
+            fit_moments(own, own_mean, wanted, wanted_mean, beside=own_beside)
+            for own, own_mean, wanted, wanted_mean, own_beside in zip(
                 calibration.chunk(groups, dim=1),
                 mean.chunk(groups),
                 targets.chunk(groups, dim=1),
                 target_mean.chunk(groups),
+                beside.chunk(groups, dim=1),
                 strict=True,
             )
         ]

@@ -49,6 +49,18 @@ def test_moments_in_slices_and_blocks_are_those_of_the_whole(num_inputs: int) ->
     torch.testing.assert_close(cross, wanted.T @ exact, rtol=1e-5, atol=1e-2)
 
 
+def test_moments_of_groups_are_the_diagonal_blocks_of_what_is_left_beside_others() -> None:
+    inputs, targets, beside = _states(500, 12), _states(500, 4, seed=1), _states(500, 4, seed=2)
+    means = inputs.mean(dim=0), (targets - beside).mean(dim=0)
+
+    scatter, cross = fit_moments(inputs, means[0], targets, means[1], groups=3, beside=beside)
+
+    exact, wanted = (inputs - means[0]).double(), (targets - beside - means[1]).double()
+    blocks = torch.block_diag(*[part.T @ part for part in exact.split(4, dim=1)])
+    torch.testing.assert_close(scatter, blocks, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(cross, wanted.T @ exact, rtol=1e-5, atol=1e-3)
+
+
 def test_a_linear_map_is_found_from_its_data() -> None:
     inputs = _states(500, 6).double()
     wanted = _states(3, 6, seed=1).double()
