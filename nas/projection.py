@@ -114,8 +114,8 @@ class SequentialProjector:
 
     def _embed(self, channels: Tensor) -> _Prefix:
         states = self._trace.packed.embeddings
-        targets = _columns(self._weights.normalize(states[self._calibration], "embeddings.layer_norm"), channels)
-        hidden, norm = self._normalize(_columns(states, channels).clone(), targets, "embeddings.layer_norm", channels)
+        targets = self._columns(self._teacher_hidden(0), channels)
+        hidden, norm = self._normalize(states[:, channels], targets, "embeddings.layer_norm", channels)
         return _Prefix(hidden=hidden, state=layer_norm_state("embeddings.layer_norm", *norm))
 
     def _layer(self, hidden: Tensor, source: int, block: Block, arch: Architecture) -> _Prefix:
@@ -143,7 +143,7 @@ class SequentialProjector:
         teacher_ffn = self._teacher_states(attention_sum, f"layers.{source}.post_attention_layer_norm", "teacher ffn")
         ffn_input, first_norm = self._normalize(
             layers["post_attention"](contexts, out=self._room("ffn", *hidden.shape)).add_(hidden),
-            _columns(teacher_ffn, kept),
+            self._columns(teacher_ffn, kept),
             f"layers.{source}.post_attention_layer_norm",
             kept,
         )
@@ -156,7 +156,7 @@ class SequentialProjector:
         self._layer_in_room = source + 1
         result, second_norm = self._normalize(
             layers["output"](widened).add_(ffn_input),
-            _columns(teacher_result, kept),
+            self._columns(teacher_result, kept),
             f"layers.{source}.output_layer_norm",
             kept,
         )
@@ -193,6 +193,16 @@ class SequentialProjector:
         for part in slices(len(sums)):
             states[part] = self._weights.normalize(sums[part], name)
         return states
+
+    def _columns(self, states: Tensor, channels: Tensor) -> Tensor:
+        """Return the ``channels`` of ``states`` (t, h), as they are if those are all in their order.
+
+        They stay until the next call.
+        """
+        if len(channels) == states.shape[1] and bool((channels.diff() > 0).all()):
+            return states
+        room = self._room("columns", len(states), len(channels))
+        return torch.index_select(states, 1, channels.to(states.device), out=room)
 
     def _fit_readers(
         self,
@@ -241,7 +251,7 @@ class SequentialProjector:
         groups = getattr(block, GROUPS_FIELD[position])
         rows, columns = channels_of(position, channels)
         calibration, beside = inputs[self._calibration], beside[self._calibration]
-        targets = _columns(teacher_sums, rows)
+        targets = self._columns(teacher_sums, rows)
         mean, target_mean = calibration.mean(dim=0), targets.mean(dim=0) - beside.mean(dim=0)
         # Only the groups' own blocks are formed: of a wide layer the rest would be most of the work.
         blocks = [
@@ -285,10 +295,3 @@ class SequentialProjector:
         for part in slices(len(states)):
             states[part] = layer_norm(states[part], (len(channels),), scale, shift, eps)
         return states, (scale, shift)
-
-
-def _columns(states: Tensor, channels: Tensor) -> Tensor:
-    """Return the ``channels`` of ``states`` (t, h), as they are if those are all in their order."""
-    if len(channels) == states.shape[1] and bool((channels.diff() > 0).all()):
-        return states
-    return states[:, channels]
