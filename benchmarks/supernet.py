@@ -86,11 +86,10 @@ class _Candidate(nn.Module):
         super().__init__()
         self.network = build(arch, num_labels=bench.data.task.num_labels, dropout=0.0)
         self._loss = DistillationLoss(
-            bench.teacher.network(),
+            candidates.teacher_states,
             candidates.correspondence(arch),
             kind=bench.data.task.kind,
             weights=LOSS_WEIGHTS,
-            device="cpu",
         )
 
     def forward(self, batch: Batch) -> Tensor:

@@ -205,11 +205,7 @@ class TrainedEvaluator:
         with translate_out_of_memory(f"architecture {arch.arch_id}"):
             network = candidates.network(arch)
             loss = DistillationLoss(
-                candidates.teacher.network(),
-                candidates.correspondence(arch),
-                kind=data.task.kind,
-                weights=LOSS_WEIGHTS,
-                device=context.device,
+                candidates.teacher_states, candidates.correspondence(arch), kind=data.task.kind, weights=LOSS_WEIGHTS
             )
             train(
                 network,

@@ -18,6 +18,7 @@ from nas.pieces import CutProjector
 from nas.projection import SequentialProjector
 from nas.teacher import Teacher
 from nas.teacher_pass import TeacherTrace, TeacherWeights, load_or_collect, trace_teacher
+from nas.teacher_states import TeacherStates
 from nas.tokens import EncodedSplit, TokenizedTask
 from nas.training import predict
 from search_spaces.architecture import Architecture
@@ -105,6 +106,12 @@ class Candidates:
         layers = kept_layers(self.teacher.arch.num_hidden_layers, arch.num_hidden_layers)
         channels = self.planner.plan(layers[-1], arch.blocks[-1], arch)
         return Correspondence(layers=layers, hidden=channels.hidden, heads=channels.heads)
+
+    @cached_property
+    def teacher_states(self) -> TeacherStates:
+        """The teacher as distillations of several candidates see it."""
+        folder = self._artifacts.path if self._device == "cpu" else None
+        return TeacherStates(self.teacher.network(), device=self._device, folder=folder)
 
     @cached_property
     def _calibration(self) -> EncodedSplit:

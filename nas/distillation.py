@@ -11,10 +11,9 @@ c num_labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +21,10 @@ from torch.nn.functional import log_softmax
 
 from nas.losses import label_loss, logit_loss
 from nas.tasks import TaskKind
+from nas.teacher_states import RELATED, TeacherStates, observed
 from nas.tokens import Batch
 from nas.training import forward
 from search_spaces.bert import Bert, attention_bias
-
-RELATED = ("query", "key", "value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +51,12 @@ class Correspondence:
 
 
 class DistillationLoss:
-    """Runs candidate and teacher on a batch and returns the scalar to minimise; a `nas.training.Loss`."""
+    """Runs a candidate on a batch and returns how far it is from its teacher; a `nas.training.Loss`."""
 
     def __init__(
-        self, teacher: Bert, correspondence: Correspondence, *, kind: TaskKind, weights: LossWeights, device: str
+        self, teacher: TeacherStates, correspondence: Correspondence, *, kind: TaskKind, weights: LossWeights
     ) -> None:
-        self._teacher = teacher.to(device).eval()
+        self._teacher = teacher
         self._correspondence = correspondence
         self._kind = kind
         self._weights = weights
@@ -68,8 +66,7 @@ class DistillationLoss:
         # Hooks need a `Bert`; whoever calls has built one from an architecture.
         network = cast("Bert", network)
         same, weights = self._correspondence, self._weights
-        with torch.no_grad(), observed(self._teacher, same.layers) as teacher_seen:
-            wanted = forward(self._teacher, batch).float()
+        wanted, teacher_seen = self._teacher(batch, same.layers)
         with observed(network, range(len(network.layers))) as seen:
             logits = forward(network, batch).float()
         total = weights.logits * logit_loss(self._kind, logits, wanted, temperature=weights.temperature)
@@ -117,32 +114,3 @@ def _relations(states: Tensor, mask: Tensor, *, num_heads: int) -> Tensor:
     with torch.autocast(device_type=states.device.type, enabled=False):
         products = heads.transpose(2, 3) @ heads / math.sqrt(heads.shape[2])
     return log_softmax(products + attention_bias(mask, dtype=products.dtype), dim=3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Seen:
-    """Results (b, h, s) by layer, and the last layer's queries, keys and values (b, a, s) by name."""
-
-    results: dict[int, Tensor]
-    projections: dict[str, Tensor]
-
-
-@contextmanager
-def observed(network: Bert, layers: Sequence[int]) -> Iterator[_Seen]:
-    """Keep the results of ``layers``, and of the last layer's projections, while the block runs the network."""
-    seen = _Seen(results={}, projections={})
-
-    def keep(place: dict[Any, Tensor], key: object) -> Any:
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            place[key] = output
-
-        return hook
-
-    handles = [network.layers[layer].register_forward_hook(keep(seen.results, layer)) for layer in layers]
-    for name in RELATED:
-        handles.append(getattr(network.layers[-1], name).register_forward_hook(keep(seen.projections, name)))
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas.distillation import Correspondence, DistillationLoss, LossWeights, hidden_loss, observed, relation_loss
+from nas.distillation import Correspondence, DistillationLoss, LossWeights, hidden_loss, relation_loss
 from nas.tasks import TaskKind
+from nas.teacher_states import TeacherStates
 from nas.tokens import Batch
 from search_spaces.bert import Bert, build
 from search_spaces.reference import dense_encoder, squeezebert_rule
@@ -32,11 +33,10 @@ def batch() -> Batch:
 
 def _loss(teacher: Bert, correspondence: Correspondence, **weights: float) -> DistillationLoss:
     return DistillationLoss(
-        teacher,
+        TeacherStates(teacher, device="cpu"),
         correspondence,
         kind=TaskKind.CLASSIFICATION,
         weights=replace(LossWeights(logits=0.0, hidden=0.0, relations=0.0), **weights),
-        device="cpu",
     )
 
 
@@ -97,16 +97,3 @@ def test_relations_do_not_see_padding_or_a_rotation_of_a_head() -> None:
     assert float(relation_loss(turned, states, mask, num_heads=2)) == pytest.approx(0, abs=1e-5)
     assert float(relation_loss(padded, states, mask, num_heads=2)) == pytest.approx(0, abs=1e-5)
     assert float(relation_loss(states.flip(2), states, mask, num_heads=2)) > 0.1
-
-
-@pytest.mark.torch
-def test_nothing_is_observed_after_the_block(teacher: Bert, batch: Batch) -> None:
-    with observed(teacher, [1]) as seen:
-        teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids)
-    assert list(seen.results) == [1]
-    assert set(seen.projections) == {"query", "key", "value"}
-    kept = seen.results[1]
-
-    teacher(batch.input_ids[:3], batch.attention_mask[:3], batch.token_type_ids[:3])
-
-    assert seen.results[1] is kept
