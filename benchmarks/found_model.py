@@ -53,7 +53,8 @@ def main() -> None:
     rule = squeezebert_rule(bench.teacher.arch)
     timed = time_front(run, rule, arguments.work, num_labels=bench.data.task.num_labels)
     fast, no_slower = chosen(timed, at_most=FAST), chosen(timed, at_most=NO_SLOWER)
-    results = Results(arguments.work / f"found_{arguments.task}.jsonl", teacher=weights_sha256(bench.teacher))
+    recipe = weights_sha256(bench.teacher), NUM_STEPS, len(bench.data.dev)
+    results = Results(arguments.work / f"found_{arguments.task}.jsonl", recipe=recipe)
     candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=0, device="cpu")
     accuracies = {
         name: distilled(arch, bench, candidates, results)

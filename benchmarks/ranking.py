@@ -1,7 +1,7 @@
 """Does a candidate's projected accuracy rank candidates as training would? Kendall's tau, and what limits it.
 
-Truth is the accuracy after one fixed distillation of at least two CPU minutes,
-over the dev split and training rows that no distillation visits: on the 872 dev
+Truth is the accuracy after one fixed distillation of some two CPU minutes, over
+the dev split and all training rows that no distillation visits: on the 872 dev
 sentences alone, noise is as large as the differences. Two samples of the
 ``grouped`` space around MiniLM: of all sizes, and of nearly one latency (host,
 ONNX Runtime, one thread). Drawn evenly, nearly all networks of the space have
@@ -11,7 +11,7 @@ The results of every candidate are kept as they come, so the script goes on
 where it was stopped, several of it may run at once, and each prints its figures
 from what there is. Results of another teacher are never mixed in, and trained by
 the same recipe on another processor it is another one; nor are those of fewer
-or more steps.
+or more steps or rows.
 
     python -m benchmarks.ranking --data DATA --work WORK --minutes 60
     python -m benchmarks.ranking                      # what is recorded
@@ -38,11 +38,12 @@ from torch import Tensor
 
 from benchmarks.recordings import RANKING, RANKING_SAMPLES, read_rows
 from benchmarks.teachers import Bench, bench_arguments, open_bench
-from nas.accuracy import ScoringContext, TrainedEvaluator, score_logits
+from nas.accuracy import ScoringContext, TrainedEvaluator
 from nas.candidates import Candidates
 from nas.cost import model_cost
 from nas.export import export_onnx, random_network
 from nas.latency_design import draw_leaning
+from nas.losses import logit_loss
 from nas.teacher import Teacher
 from nas.tokens import EncodedSplit, training_batches
 from nas.training import predict
@@ -60,7 +61,6 @@ NUM_STEPS = 700
 NUM_TIMED = 160
 CLASS_WIDTH = 0.10
 NUM_LOOPS = 15
-NUM_HELD_BACK = 4000
 
 
 def main() -> None:
@@ -68,44 +68,51 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="how long to go on collecting; 0 only prints")
     arguments = parser.parse_args()
     if arguments.work is None:
-        for (teacher, num_steps), rows in by_recipe(read_rows(RANKING)).items():
-            print(f"teacher {teacher}, {num_steps} steps")
+        for recipe, rows in by_recipe(read_rows(RANKING)).items():
+            print("teacher {}, {} steps, scored on {} rows".format(*recipe))
             report(read_samples(), rows)
         return
     deadline = time.monotonic() + 60 * arguments.minutes
     bench = open_bench("sst2", data=arguments.data, work=arguments.work)
-    results = Results(arguments.work / "ranking.jsonl", teacher=weights_sha256(bench.teacher), recorded=RANKING)
-    samples = draw_samples(bench, RANKING_SAMPLES)
-    candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=SEED, device="cpu")
     judged_on = held_back(bench)
-    for arch, seed in plan(samples):
-        if time.monotonic() > deadline:
-            break
-        with results.own(arch.arch_id, seed) as is_mine:
-            if is_mine:
-                results.add(judge(arch, seed, bench, candidates, judged_on))
+    recipe = weights_sha256(bench.teacher), NUM_STEPS, len(judged_on)
+    results = Results(arguments.work / "ranking.jsonl", recipe=recipe, recorded=RANKING)
+    samples = draw_samples(bench, RANKING_SAMPLES)
+    for seed, archs in plan(samples).items():
+        # Of its own for every seed: it remembers what its teacher said to the batches of one.
+        candidates = Candidates(bench.data, bench.teacher, artifacts=bench.artifacts, seed=SEED, device="cpu")
+        for arch in archs:
+            if time.monotonic() > deadline:
+                break
+            with results.own(arch.arch_id, seed) as is_mine:
+                if is_mine:
+                    at_once = results.rows.get((arch.arch_id, SEED)) or judge(arch, candidates, judged_on)
+                    results.add(at_once | distil(arch, seed, bench, candidates, judged_on))
     results.reread()
     report(samples, results.rows)
 
+
+Recipe = tuple[str, int, int]
+"""A teacher's weights, steps of a distillation, and rows that it is scored on."""
 
 Row = dict[str, Any]
 Rows = dict[tuple[str, int], Row]
 
 
 class Results:
-    """What is known of each candidate and seed with one teacher: a JSON line each, of this and other processes."""
+    """What is known of each candidate and seed by one recipe: a JSON line each, of this and other processes."""
 
-    def __init__(self, path: Path, *, teacher: str, recorded: Path | None = None) -> None:
+    def __init__(self, path: Path, *, recipe: Recipe, recorded: Path | None = None) -> None:
         self._paths = [each for each in (recorded, path) if each is not None]
         self._path = path
-        self._teacher = teacher
+        self._recipe = recipe
         self.rows: Rows = {}
         self.reread()
 
     def reread(self) -> None:
         """Read what was recorded and what other processes added."""
         rows = [row for path in self._paths if path.exists() for row in read_rows(path)]
-        self.rows = by_recipe(rows).get((self._teacher, NUM_STEPS), {})
+        self.rows = by_recipe(rows).get(self._recipe, {})
 
     @contextmanager
     def own(self, arch_id: str, seed: int) -> Iterator[bool]:
@@ -122,19 +129,20 @@ class Results:
 
     def add(self, row: Row) -> None:
         """Keep one more result."""
-        row |= {"teacher": self._teacher, "num_steps": NUM_STEPS}
+        row |= dict(zip(("teacher", "num_steps", "num_rows"), self._recipe, strict=True))
         self.rows[row["arch_id"], row["seed"]] = row
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{len(self.rows)}: {row}", file=sys.stderr, flush=True)
 
 
-def by_recipe(rows: Iterable[Row]) -> dict[tuple[str, int], Rows]:
-    """Return rows by candidate and seed for each teacher and number of steps, those with most of them first."""
-    found: dict[tuple[str, int], Rows] = {}
+def by_recipe(rows: Iterable[Row]) -> dict[Recipe, Rows]:
+    """Return rows by candidate and seed for each recipe, those with most of them first."""
+    found: dict[Recipe, Rows] = {}
     for row in rows:
-        found.setdefault((row["teacher"], row["num_steps"]), {})[row["arch_id"], row["seed"]] = row
-    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+        recipe = row["teacher"], row["num_steps"], row["num_rows"]
+        found.setdefault(recipe, {})[row["arch_id"], row["seed"]] = row
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), -item[0][2])))
 
 
 def weights_sha256(teacher: Teacher) -> str:
@@ -145,32 +153,30 @@ def weights_sha256(teacher: Teacher) -> str:
     return digest.hexdigest()[:12]
 
 
-def plan(samples: dict[str, list[tuple[Architecture, float]]]) -> Iterator[tuple[Architecture, int]]:
-    """Go through both samples by turns, then through the first of each again with other seeds."""
-    pairs = list(zip(samples["whole"], samples["class"], strict=True))
-    for pair in pairs:
-        for arch, _ in pair:
-            yield arch, SEED
-    for seed in EXTRA_SEEDS:
-        for pair in pairs[: NUM_REPEATED // 2]:
-            for arch, _ in pair:
-                yield arch, seed
+def plan(samples: dict[str, list[tuple[Architecture, float]]]) -> dict[int, list[Architecture]]:
+    """Return what to distil with each seed: both samples by turns, and the first of each with other seeds."""
+    pairs = zip(samples["whole"], samples["class"], strict=True)
+    archs = [arch for pair in pairs for arch, _ in pair]
+    return {SEED: archs} | dict.fromkeys(EXTRA_SEEDS, archs[:NUM_REPEATED])
 
 
-def judge(arch: Architecture, seed: int, bench: Bench, candidates: Candidates, judged_on: EncodedSplit) -> Row:
-    """Project and distil one candidate."""
-    start_s = time.perf_counter()
+def judge(arch: Architecture, candidates: Candidates, judged_on: EncodedSplit) -> Row:
+    """Return every signal that a candidate has before it is trained."""
     projected = candidates.project(arch)
-    project_s = time.perf_counter() - start_s
-    at_once = score_logits(
-        projected.logits,
-        bench.data,
-        evaluator="projected",
-        seed=seed,
-        duration_s=project_s,
-        weights_sha256=None,
-        teacher_logits=candidates.teacher_logits,
-    )
+    cost = model_cost(arch, sequence_length=128, num_labels=2)
+    kind = candidates.data.task.kind
+    return {
+        "projected": accuracy(arch, projected.state, judged_on),
+        "projected_divergence": float(logit_loss(kind, projected.logits, candidates.teacher_logits, temperature=1.0)),
+        "cut": accuracy(arch, candidates.cut(arch), judged_on),
+        "macs": cost.macs,
+        "parameters": cost.parameters,
+        "num_layers": arch.num_hidden_layers,
+    }
+
+
+def distil(arch: Architecture, seed: int, bench: Bench, candidates: Candidates, judged_on: EncodedSplit) -> Row:
+    """Return what becomes of a candidate."""
     context = ScoringContext(
         candidates=candidates, artifacts=bench.artifacts, seed=seed, device="cpu", num_steps=NUM_STEPS
     )
@@ -180,7 +186,6 @@ def judge(arch: Architecture, seed: int, bench: Bench, candidates: Candidates, j
     assert distilled.weights_sha256 is not None
     state, _ = bench.artifacts.get_weights(distilled.weights_sha256)
     bench.artifacts.weights_file(distilled.weights_sha256).unlink()
-    cost = model_cost(arch, sequence_length=128, num_labels=2)
     return {
         "arch_id": arch.arch_id,
         "seed": seed,
@@ -188,12 +193,6 @@ def judge(arch: Architecture, seed: int, bench: Bench, candidates: Candidates, j
         "distilled_dev": distilled.interval.estimate,
         "distilled_divergence": distilled.teacher_divergence,
         "cpu_s": round(cpu_s, 1),
-        "projected": accuracy(arch, projected.state, judged_on),
-        "projected_divergence": at_once.teacher_divergence,
-        "cut": accuracy(arch, candidates.cut(arch), judged_on),
-        "macs": cost.macs,
-        "parameters": cost.parameters,
-        "num_layers": arch.num_hidden_layers,
     }
 
 
@@ -239,10 +238,7 @@ def held_back(bench: Bench) -> EncodedSplit:
     for seed in (SEED, *EXTRA_SEEDS):
         batches = training_batches(train.lengths, batch_size=32, seed=seed, first_step=0, num_steps=NUM_STEPS)
         visited[torch.cat(list(batches))] = True
-    rows = torch.nonzero(~visited)[:, 0]
-    chosen = train.select(
-        rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(SEED))[:NUM_HELD_BACK]]
-    )
+    chosen = train.select(torch.nonzero(~visited)[:, 0])
     dev = bench.data.dev
     width = max(chosen.input_ids.shape[1], dev.input_ids.shape[1])
 

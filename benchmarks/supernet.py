@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from benchmarks.ranking import (
+    NUM_STEPS,
     SEED,
     Results,
     accuracy,
@@ -201,7 +202,8 @@ def main() -> None:
 
 def report(supernet: Supernet, bench: Bench, judged_on: EncodedSplit, arguments: argparse.Namespace) -> None:
     """Score what is known of the two samples, and print both ways' tau and accuracy."""
-    results = Results(arguments.work / "ranking.jsonl", teacher=weights_sha256(bench.teacher), recorded=RANKING).rows
+    recipe = weights_sha256(bench.teacher), NUM_STEPS, len(judged_on)
+    results = Results(arguments.work / "ranking.jsonl", recipe=recipe, recorded=RANKING).rows
     pairs = {
         name: [(arch, ratio) for arch, ratio in of_sample if (arch.arch_id, SEED) in results]
         for name, of_sample in draw_samples(bench, RANKING_SAMPLES).items()
