@@ -28,10 +28,7 @@ DEFAULT_SHARE = SearchRequest().promoted_share
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hypervolume and training time of promotion.")
     parser.add_argument(
-        "--rows",
-        type=Path,
-        default=RANKING,
-        help="what benchmarks.ranking found; of the teacher and steps with most results",
+        "--rows", type=Path, default=RANKING, help="what benchmarks.ranking found; of the recipe with most results"
     )
     results = next(iter(by_recipe(read_rows(parser.parse_args().rows)).values()))
     samples = read_samples()

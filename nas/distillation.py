@@ -21,7 +21,7 @@ from torch.nn.functional import log_softmax
 
 from nas.losses import label_loss, logit_loss
 from nas.tasks import TaskKind
-from nas.teacher_states import RELATED, TeacherStates, observed
+from nas.teacher_states import LOGITS, RELATED, TeacherStates, observed
 from nas.tokens import Batch
 from nas.training import forward
 from search_spaces.bert import Bert, attention_bias
@@ -66,20 +66,18 @@ class DistillationLoss:
         # Hooks need a `Bert`; whoever calls has built one from an architecture.
         network = cast("Bert", network)
         same, weights = self._correspondence, self._weights
-        wanted, teacher_seen = self._teacher(batch, same.layers)
+        wanted = self._teacher(batch, same.layers)
         with observed(network, range(len(network.layers))) as seen:
             logits = forward(network, batch).float()
-        total = weights.logits * logit_loss(self._kind, logits, wanted, temperature=weights.temperature)
+        total = weights.logits * logit_loss(self._kind, logits, wanted[LOGITS], temperature=weights.temperature)
         total = total + (1 - weights.logits) * label_loss(logits, batch, self._kind)
         mask = batch.attention_mask.float()
         for layer, teacher_layer in enumerate(same.layers):
-            apart = hidden_loss(seen.results[layer], teacher_seen.results[teacher_layer][:, same.hidden], mask)
+            apart = hidden_loss(seen[layer], wanted[teacher_layer][:, same.hidden], mask)
             total = total + weights.hidden / len(same.layers) * apart
         num_heads = network.arch.blocks[-1].num_attention_heads
         for name in RELATED:
-            apart = relation_loss(
-                seen.projections[name], teacher_seen.projections[name][:, same.heads], mask, num_heads=num_heads
-            )
+            apart = relation_loss(seen[name], wanted[name][:, same.heads], mask, num_heads=num_heads)
             total = total + weights.relations / len(RELATED) * apart
         return total
 

@@ -18,7 +18,6 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,32 +35,23 @@ MAX_REMEMBERED_BYTES = 8 * 2**30
 
 LOGITS = "logits"
 
-Key = int | str
-"""A layer, a projection of the last layer, or the logits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
-    """Results (b, h, s) by layer, and the last layer's queries, keys and values (b, a, s) by name."""
-
-    results: dict[int, Tensor]
-    projections: dict[str, Tensor]
+States = dict[int | str, Tensor]
+"""Results (b, h, s) by layer, the last layer's queries, keys and values (b, a, s) by name, a teacher's logits."""
 
 
 @contextmanager
-def observed(network: Bert, layers: Sequence[int]) -> Iterator[Seen]:
+def observed(network: Bert, layers: Sequence[int]) -> Iterator[States]:
     """Keep the results of ``layers``, and of the last layer's projections, while the block runs the network."""
-    seen = Seen(results={}, projections={})
+    seen: States = {}
 
-    def keep(place: dict[Any, Tensor], key: object) -> Any:
+    def keep(key: int | str) -> Any:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            place[key] = output
+            seen[key] = output
 
         return hook
 
-    handles = [network.layers[layer].register_forward_hook(keep(seen.results, layer)) for layer in layers]
-    for name in RELATED:
-        handles.append(getattr(network.layers[-1], name).register_forward_hook(keep(seen.projections, name)))
+    handles = [network.layers[layer].register_forward_hook(keep(layer)) for layer in layers]
+    handles += [getattr(network.layers[-1], name).register_forward_hook(keep(name)) for name in RELATED]
     try:
         yield seen
     finally:
@@ -82,24 +72,21 @@ class TeacherStates:
         self._teacher = teacher.to(device).eval()
         self._memory = None if folder is None else _Memory(folder)
 
-    def __call__(self, batch: Batch, layers: Sequence[int]) -> tuple[Tensor, Seen]:
+    def __call__(self, batch: Batch, layers: Sequence[int]) -> States:
         """Return the teacher's logits (b, c) in float32, and its states of at least ``layers``, without gradients."""
         if self._memory is None:
             return self._run(batch, layers)
         key = _digest(batch)
-        wanted: list[Key] = [LOGITS, *RELATED, *layers]
-        found = self._memory.find(key, wanted)
-        if found is None:
-            logits, seen = self._run(batch, range(len(self._teacher.layers)))
-            self._memory.add(key, dict([(LOGITS, logits), *seen.projections.items(), *seen.results.items()]))
-            return logits, seen
-        return found[LOGITS], Seen(
-            results={layer: found[layer] for layer in layers}, projections={name: found[name] for name in RELATED}
-        )
+        states = self._memory.find(key, [LOGITS, *RELATED, *layers])
+        if states is None:
+            states = self._run(batch, range(len(self._teacher.layers)))
+            self._memory.add(key, states)
+        return states
 
-    def _run(self, batch: Batch, layers: Sequence[int]) -> tuple[Tensor, Seen]:
+    def _run(self, batch: Batch, layers: Sequence[int]) -> States:
         with torch.no_grad(), observed(self._teacher, layers) as seen:
-            return forward(self._teacher, batch).float(), seen
+            logits = forward(self._teacher, batch).float()
+        return {LOGITS: logits, **seen}
 
 
 class _Memory:
@@ -108,15 +95,15 @@ class _Memory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
-        self._places: dict[str, dict[Key, tuple[int, torch.Size]]] = {}
+        self._places: dict[str, dict[int | str, tuple[int, torch.Size]]] = {}
         self._num_bytes = 0
 
-    def find(self, key: str, names: Sequence[Key]) -> dict[Key, Tensor] | None:
+    def find(self, key: str, names: Sequence[int | str]) -> States | None:
         """Return the tensors of a set that have these names, or None if it is not remembered."""
         places = self._places.get(key)
         if places is None or self._file is None:
             return None
-        found = {}
+        found: States = {}
         for name in names:
             offset, shape = places[name]
             self._file.seek(offset)
@@ -124,9 +111,9 @@ class _Memory:
             found[name] = torch.from_numpy(values).view(shape)
         return found
 
-    def add(self, key: str, tensors: dict[Key, Tensor]) -> None:
+    def add(self, key: str, tensors: States) -> None:
         """Remember a set, if there is room."""
-        places: dict[Key, tuple[int, torch.Size]] = {}
+        places: dict[int | str, tuple[int, torch.Size]] = {}
         end = self._num_bytes
         for name, tensor in tensors.items():
             places[name] = (end, tensor.shape)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from nas.accuracy import EVALUATORS, ScoringContext, TrainedEvaluator, check_fidelities, make_evaluator
 from nas.artifacts import ArtifactFolder
@@ -14,8 +15,8 @@ from nas.losses import logit_loss, predictions_from_logits
 from nas.tasks import TaskKind
 from nas.teacher import Teacher, prepare_teacher
 from nas.teacher_plans import small_plan
-from nas.tokens import TokenizedTask, tokenize_task
-from nas.training import predict
+from nas.tokens import Batch, TokenizedTask, tokenize_task
+from nas.training import forward, predict
 from search_spaces.architecture import Architecture
 from search_spaces.bert import Bert, build
 from search_spaces.reference import squeezebert_rule
@@ -79,6 +80,28 @@ def test_equal_settings_give_equal_scores_in_any_order(data: TokenizedTask, teac
 
     assert one.settings_id == other.settings_id
     assert replace(first, duration_s=0) == replace(second, duration_s=0)
+
+
+@pytest.mark.torch
+def test_candidates_share_their_teachers_work(
+    data: TokenizedTask, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Batch] = []
+
+    def counted(network: Bert, batch: Batch) -> Tensor:
+        seen.append(batch)
+        return forward(network, batch)
+
+    monkeypatch.setattr("nas.teacher_states.forward", counted)
+    evaluator = make_evaluator("distilled", _context(data, teacher, tmp_path / "shared"))
+    evaluator.evaluate(TINY)
+    num_batches = len(seen)
+
+    after_another = evaluator.evaluate(RULE)
+
+    assert 0 < num_batches == len(seen)
+    alone = make_evaluator("distilled", _context(data, teacher, tmp_path / "alone")).evaluate(RULE)
+    assert after_another.weights_sha256 == alone.weights_sha256
 
 
 @pytest.mark.torch

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nas.teacher_states
-from nas.teacher_states import RELATED, TeacherStates, observed
+from nas.teacher_states import LOGITS, RELATED, TeacherStates, observed
 from nas.tokens import Batch
 from search_spaces.bert import Bert
 from search_spaces.reference import dense_encoder
@@ -50,11 +50,9 @@ class Counted:
 
 
 def _same(states: TeacherStates, others: TeacherStates, batch: Batch, layers: tuple[int, ...]) -> bool:
-    (logits, seen), (other_logits, other_seen) = states(batch, layers), others(batch, layers)
-    pairs = [(logits, other_logits)]
-    pairs += [(seen.results[layer], other_seen.results[layer]) for layer in layers]
-    pairs += [(seen.projections[name], other_seen.projections[name]) for name in RELATED]
-    return all(torch.equal(one, other) for one, other in pairs)
+    one, other = states(batch, layers), others(batch, layers)
+    keys: list[int | str] = [LOGITS, *RELATED, *layers]
+    return all(torch.equal(one[key], other[key]) for key in keys)
 
 
 @pytest.mark.torch
@@ -121,10 +119,9 @@ def test_nothing_is_observed_after_the_block(teacher: Bert, batches: list[Batch]
     batch = batches[0]
     with observed(teacher, [1]) as seen:
         teacher(batch.input_ids, batch.attention_mask, batch.token_type_ids)
-    assert list(seen.results) == [1]
-    assert set(seen.projections) == {"query", "key", "value"}
-    kept = seen.results[1]
+    assert set(seen) == {1, "query", "key", "value"}
+    kept = seen[1]
 
     teacher(batch.input_ids[:3], batch.attention_mask[:3], batch.token_type_ids[:3])
 
-    assert seen.results[1] is kept
+    assert seen[1] is kept
